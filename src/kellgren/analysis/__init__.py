@@ -1,0 +1,1 @@
+"""Pure functions over records of arrays: no torch, no disk, no plots."""

@@ -1,0 +1,189 @@
+"""Case resamples that every model and metric of a study shares, and metrics on all of them.
+
+A resample is kept as the count of each case, so that a metric is sorted once and then summed
+over thousands of resamples. The sums are integers: the results are those of the metric on the
+repeated cases, ties included.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from kellgren.analysis.performance import (
+    KL_METRICS,
+    OA_METRICS,
+    Metric,
+    called_kl,
+    called_oa,
+    class_f1,
+    kl_macro_auc,
+)
+from kellgren.faults import InputError
+from kellgren.labels import KL_GRADES, oa_from_kl
+from kellgren.tables import Predictions
+
+Counts = Int[np.ndarray, "n b"]
+Samples = Float[np.ndarray, " b"]
+
+# Twice the Mann-Whitney count is at most n^2 / 2, which stays below 2^31 up to this many cases.
+MOST_CASES_IN_INT32 = 65_535
+SPARE = 100  # one resample in so many may be undefined
+BLOCK_ENTRIES = 1 << 18  # entries of a block of resamples that stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """How often each case was drawn in each resample, drawn once and used for everything.
+
+    Attributes:
+        counts: Count of each case, one column a resample; each column sums to n. There is one
+            spare column for each hundred, to stand in for resamples on which a metric is
+            undefined.
+        wanted: Number of resamples that a result is made from, b without the spares.
+    """
+
+    counts: Int[np.ndarray, "n b"]
+    wanted: int
+
+    def defined(self, values: Float[np.ndarray, " b"]) -> tuple[Float[np.ndarray, " m"], int]:
+        """The first `wanted` values that are not NaN, and how many were redrawn to get them.
+
+        Raises:
+            InputError: If more than 1 % of the values are NaN, as when a grade has few cases.
+        """
+        kept = np.flatnonzero(~np.isnan(values))[: self.wanted]
+        if len(kept) < self.wanted:
+            share = np.isnan(values).mean()
+            raise InputError(
+                f"the bootstrap of {len(self.counts)} cases",
+                f"{share:.1%} of the resamples without a class that the metric needs",
+                "at most 1%",
+                "use more test cases of the rarest grade; no interval is given",
+            )
+        return values[kept], int(kept[-1]) + 1 - self.wanted
+
+
+def resample(n: int, *, resamples: int, rng: np.random.Generator) -> Resamples:
+    """Draw cases with replacement, unstratified.
+
+    Args:
+        n: Number of cases.
+        resamples: Number of resamples; the paper does not state its number.
+        rng: Source of randomness; the same seed gives the same resamples.
+    """
+    total = resamples + max(1, resamples // SPARE)
+    dtype = np.int32 if n <= MOST_CASES_IN_INT32 else np.int64
+    counts = np.empty((n, total), dtype=dtype)
+    for block in _blocks(n, total):
+        width = block.stop - block.start
+        drawn = rng.integers(n, size=(width, n), dtype=np.int32)
+        cells = drawn * np.int64(width) + np.arange(width)[:, None]
+        counts[:, block] = np.bincount(cells.ravel(), minlength=n * width).reshape(n, width)
+    return Resamples(counts, resamples)
+
+
+def sampled(metric: Metric, predictions: Predictions, resamples: Resamples) -> Samples:
+    """The metric on every resample; NaN where it is undefined.
+
+    The metrics of Table 1 are computed for all resamples at once. Any other metric is called
+    once a resample.
+    """
+    counts = resamples.counts
+    if metric in SAMPLED:
+        of_block = SAMPLED[metric]
+        return np.concatenate(
+            [of_block(predictions, counts[:, block]) for block in _blocks(*counts.shape)]
+        )
+    cases = np.arange(len(predictions))
+    return np.array([metric(predictions.take(np.repeat(cases, c))) for c in counts.T])
+
+
+def sampled_mean(values: Float[np.ndarray, " n"], resamples: Resamples) -> Samples:
+    """Mean of the values that are not NaN on every resample; NaN where none was drawn."""
+    valid = ~np.isnan(values)
+    drawn = resamples.counts[valid]
+    with np.errstate(invalid="ignore"):
+        return np.asarray((values[valid] @ drawn) / drawn.sum(axis=0))
+
+
+def sampled_auc(
+    positive: Bool[np.ndarray, " n"], score: Float[np.ndarray, " n"], counts: Counts
+) -> Samples:
+    """AUC on every resample: for each positive, the counts of the negatives below and tied."""
+    negatives = np.flatnonzero(~positive)[np.argsort(score[~positive], kind="stable")]
+    below = np.searchsorted(score[negatives], score[positive], side="left")
+    not_above = np.searchsorted(score[negatives], score[positive], side="right")
+    up_to = np.zeros((len(negatives) + 1, counts.shape[1]), dtype=counts.dtype)
+    np.cumsum(counts[negatives], axis=0, out=up_to[1:])
+    drawn = counts[positive]
+    twice_wins = (drawn * (up_to[below] + up_to[not_above])).sum(axis=0, dtype=counts.dtype)
+    twice_pairs = 2 * drawn.sum(axis=0) * up_to[-1].astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(twice_wins / twice_pairs)
+
+
+def sampled_confusion(
+    reference: Int[np.ndarray, " n"], called: Int[np.ndarray, " n"], counts: Counts, *, classes: int
+) -> Int[np.ndarray, "k k b"]:
+    """Confusion table of every resample, rows the reference."""
+    cell = reference * classes + called
+    tables = [counts[cell == c].sum(axis=0) for c in range(classes**2)]
+    return np.stack(tables).reshape(classes, classes, counts.shape[1])
+
+
+def sampled_oa_auc(predictions: Predictions, counts: Counts) -> Samples:
+    """`oa_auc` on every resample."""
+    return sampled_auc(oa_from_kl(predictions.kl), predictions.score_oa, counts)
+
+
+def sampled_oa_accuracy(predictions: Predictions, counts: Counts) -> Samples:
+    """`oa_accuracy` on every resample."""
+    right = called_oa(predictions) == oa_from_kl(predictions.kl)
+    return np.asarray(counts[right].sum(axis=0) / len(predictions))
+
+
+def sampled_oa_f1(predictions: Predictions, counts: Counts) -> Samples:
+    """`oa_f1` on every resample."""
+    reference = oa_from_kl(predictions.kl).astype(np.int64)
+    called = called_oa(predictions).astype(np.int64)
+    return class_f1(sampled_confusion(reference, called, counts, classes=2))[1]
+
+
+def sampled_kl_macro_auc(predictions: Predictions, counts: Counts) -> Samples:
+    """`kl_macro_auc` on every resample; NaN where a grade was not drawn."""
+    score = predictions.score_kl
+    if score is None:
+        return np.full(counts.shape[1], kl_macro_auc(predictions))
+    grades = range(KL_GRADES)
+    by_grade = [sampled_auc(predictions.kl == k, score[:, k], counts) for k in grades]
+    return np.asarray(np.mean(by_grade, axis=0))
+
+
+def sampled_kl_accuracy(predictions: Predictions, counts: Counts) -> Samples:
+    """`kl_accuracy` on every resample."""
+    right = called_kl(predictions) == predictions.kl
+    return np.asarray(counts[right].sum(axis=0) / len(predictions))
+
+
+def sampled_kl_macro_f1(predictions: Predictions, counts: Counts) -> Samples:
+    """`kl_macro_f1` on every resample."""
+    called = called_kl(predictions)
+    tables = sampled_confusion(predictions.kl, called, counts, classes=KL_GRADES)
+    return np.asarray(class_f1(tables).mean(axis=0))
+
+
+SAMPLED: dict[Metric, Callable[[Predictions, Counts], Samples]] = {
+    OA_METRICS["auc"]: sampled_oa_auc,
+    OA_METRICS["accuracy"]: sampled_oa_accuracy,
+    OA_METRICS["f1"]: sampled_oa_f1,
+    KL_METRICS["macro_auc"]: sampled_kl_macro_auc,
+    KL_METRICS["accuracy"]: sampled_kl_accuracy,
+    KL_METRICS["macro_f1"]: sampled_kl_macro_f1,
+}
+
+
+def _blocks(n: int, total: int) -> Iterator[slice]:
+    width = max(1, BLOCK_ENTRIES // max(n, 1))
+    return (slice(start, min(start + width, total)) for start in range(0, total, width))

@@ -1,0 +1,307 @@
+"""The verbs. torch is imported only inside those that train, predict or explain."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kellgren.faults import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from kellgren.engine import Workplace
+
+app = typer.Typer(
+    help="Grade knee osteoarthritis from 3-D MRI, and prove what such a model has learned. "
+    "Research use only: not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Device(StrEnum):
+    """Where networks run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Side(StrEnum):
+    """Which knee."""
+
+    right = "right"
+    left = "left"
+
+
+class Step(StrEnum):
+    """A step of one run."""
+
+    train = "train"
+    predict = "predict"
+    explain = "explain"
+
+
+StudyFile = Annotated[Path, typer.Argument(help="Study file, such as studies/phantom.toml.")]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder of the study; default results/<name of the study>.")
+]
+OnDevice = Annotated[Device, typer.Option(help="auto takes a GPU where there is one.")]
+Only = Annotated[str, typer.Option(help="Only this run, such as resnet3d-dual-s0.")]
+
+
+@app.command()
+def run(study: StudyFile, out: Out = None, device: OnDevice = Device.auto) -> None:
+    """Do a whole study: knees, training, statistics, tables, figures, one HTML page."""
+    from kellgren.engine import run_study
+
+    place = _workplace(study, out, device)
+    run_study(place)
+    report(place.folder / "study")
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to make the release in.")],
+    train: Annotated[int, typer.Option(help="Training knees.", min=1)] = 160,
+    test: Annotated[int, typer.Option(help="Test knees.", min=1)] = 64,
+    grid: Annotated[str, typer.Option(help="Slices,rows,columns: 24,48,48 to 160,384,384.")] = (
+        "24,48,48"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of all knees.", min=0)] = 0,
+    contrast: Annotated[
+        str, typer.Option(help="How strongly severity shows: real or clear.")
+    ] = "real",
+    agreement: Annotated[
+        float, typer.Option(help="How often the reader gives the true grade.", min=0.01, max=1)
+    ] = 0.8,
+) -> None:
+    """Make synthetic knees in the layout of the OAIZIB-CM release."""
+    from kellgren.phantom import write_release
+    from kellgren.progress import shown
+
+    with shown("make synthetic knees", train + test) as advance:
+        write_release(
+            out,
+            train=train,
+            test=test,
+            grid=_grid(grid),
+            seed=seed,
+            contrast=contrast,
+            agreement=agreement,
+            progress=lambda done, total: advance(done, f"{done} knees"),
+        )
+    typer.echo(f"{out}: {train} training and {test} test knees, contrast {contrast}")
+
+
+@app.command(name="import")
+def import_(
+    kind: Annotated[str, typer.Argument(help="Layout of the source: oaizib-cm.")],
+    source: Annotated[Path, typer.Argument(help="Folder of the released data.")],
+    out: Annotated[Path, typer.Option(help="Cohort table to write.")],
+    tables_only: Annotated[
+        bool, typer.Option("--tables-only", help="Do not ask for the images.")
+    ] = False,
+) -> None:
+    """Write a cohort table from a released data set."""
+    from kellgren.cohort import summary, write_cohort
+    from kellgren.importers import IMPORTERS
+
+    if kind not in IMPORTERS:
+        raise InputError(f"import {kind}", "an unknown layout", f"one of {list(IMPORTERS)}",
+                         "choose one of them")
+    imported = IMPORTERS[kind](source, tables_only=tables_only)
+    write_cohort(out, imported.cases)
+    typer.echo(summary(imported.cases).to_string(index=False))
+    if imported.without_grade:
+        names = ", ".join(imported.without_grade)
+        typer.echo(f"left out, no KL grade ({len(imported.without_grade)}): {names}")
+    for note in imported.notes:
+        typer.echo(note)
+    typer.echo(f"{out}: {len(imported.cases)} knees")
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="Study file (.toml) or cohort table (.csv).")],
+) -> None:
+    """Check a study file, or a cohort table and that its files are there."""
+    from kellgren.cohort import check_files, read_cohort, summary
+    from kellgren.config import read_study
+
+    table: Path | None = file
+    if file.suffix == ".toml":
+        study = read_study(file)
+        runs = len(study.seeds) * len(study.backbones) * len(study.supervisions)
+        typer.echo(f"{file}: a sound study of {runs} runs, {study.training.epochs} epochs each")
+        table = study.cohort.table
+    if table is not None and file.suffix == ".toml" and not table.exists():
+        typer.echo(f"{table.name}: not there yet, so the knees were not checked; see `import`")
+    elif table is not None:
+        cases = read_cohort(table)
+        check_files(cases)
+        typer.echo(summary(cases).to_string(index=False))
+        typer.echo(f"{table}: {len(cases)} knees, every file is there")
+
+
+@app.command()
+def prepare(study: StudyFile, out: Out = None) -> None:
+    """Bring every scan into the anatomical frame, z-score and resample it, once."""
+    from kellgren import engine
+
+    place = _workplace(study, out, Device.cpu)
+    engine.prepare(place, place.cohort())
+
+
+@app.command()
+def train(
+    study: StudyFile, out: Out = None, only: Only = "", device: OnDevice = Device.auto
+) -> None:
+    """Train the runs of a study; an interrupted one goes on where it was."""
+    _do(Step.train, _workplace(study, out, device), only)
+
+
+@app.command()
+def predict(
+    study: StudyFile, out: Out = None, only: Only = "", device: OnDevice = Device.auto
+) -> None:
+    """Write logits and features of every knee for the trained runs."""
+    _do(Step.predict, _workplace(study, out, device), only)
+
+
+@app.command()
+def explain(
+    study: StudyFile, out: Out = None, only: Only = "", device: OnDevice = Device.auto
+) -> None:
+    """Write saliency and its overlap with cartilage for the trained runs."""
+    _do(Step.explain, _workplace(study, out, device), only)
+
+
+@app.command()
+def analyze(
+    runs: Annotated[Path, typer.Argument(help="Folder of run folders, or a study file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables.")],
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of the resamples.", min=0)] = 42,
+    paper_p: Annotated[
+        bool, typer.Option("--paper-p", help="p-values counted as the paper's seem to be.")
+    ] = False,
+) -> None:
+    """Measure and compare whatever stands in run folders; no torch needed."""
+    from kellgren.config import AnalysisSettings
+    from kellgren.runs import Run
+    from kellgren.study import analyze as analyze_runs
+
+    settings = AnalysisSettings(resamples=resamples, seed=seed, paper_p=paper_p)
+    result = analyze_runs(Run.all_in(runs), settings=settings, name=runs.resolve().name)
+    result.write(out)
+    typer.echo(f"{out}: {len(result.runs)} runs, {len(result.comparisons)} comparisons")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder that `analyze` or `run` wrote.")],
+) -> None:
+    """Print tables, figures and the page from the tables of a study."""
+    from kellgren.report import write_report
+    from kellgren.study import StudyResult
+
+    typer.echo(str(write_report(StudyResult.read(folder), folder)))
+
+
+@app.command()
+def grade(
+    scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD, or a folder of DICOM slices.")],
+    weights: Annotated[list[Path], typer.Option(help="Run folder; give it once per run.")],
+    side: Annotated[
+        Side | None, typer.Option(help="Which knee; a left one is mirrored.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Default <name of the scan>-grade.")] = None,
+    device: OnDevice = Device.auto,
+) -> None:
+    """Grade a new scan: KL probabilities, OA from both heads, saliency, a picture."""
+    from kellgren.learn.grade import grade_scan, write_grading
+    from kellgren.report.grading import write_picture
+    from kellgren.runs import Run
+
+    folder = out or Path(f"{scan.name.split('.')[0] or 'scan'}-grade")
+    runs = [Run.at(path.resolve()) for path in weights]
+    grading = grade_scan(scan, runs, side=side and side.value, device=_device(device))
+    write_grading(grading, folder)
+    write_picture(grading.summary, grading.views, folder / "grade.png")
+    for warning in grading.summary["warnings"]:
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(grading.text)
+    typer.echo(f"{folder}: grade.json, grade.png and saliency maps. Research use only.")
+
+
+def _workplace(study: Path, out: Path | None, device: Device) -> "Workplace":
+    from kellgren.config import read_study
+    from kellgren.engine import Workplace
+    from kellgren.progress import shown
+
+    settings = read_study(study)
+    folder = out or Path("results") / settings.name
+    return Workplace(settings, folder, _device(device), shown)
+
+
+def _do(step: Step, place: "Workplace", only: str) -> None:
+    from kellgren import engine
+
+    runs = [run for run in place.runs() if only in ("", run.name)]
+    if not runs:
+        raise InputError(
+            f"--only {only}",
+            "no such run in the study",
+            f"one of {[run.name for run in place.runs()]}",
+            "choose one of them",
+        )
+    cases = place.cohort()
+    engine.prepare(place, cases)
+    for one in runs:
+        engine.STEPS[step](place, one, cases)
+
+
+def _device(device: Device) -> "torch.device":
+    import torch
+
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise InputError(
+            "--device cuda", "no CUDA GPU", "a GPU that torch sees", "use --device cpu"
+        )
+    if device is Device.auto:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device.value)
+
+
+def _grid(text: str) -> tuple[int, int, int]:
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() for part in parts):
+        raise InputError(
+            "--grid", f"'{text}'", "three whole numbers d,h,w", "write it as 24,48,48"
+        )
+    d, h, w = (int(part) for part in parts)
+    return d, h, w
+
+
+def main() -> None:
+    """Entry point: bad input and a missing file end in one clear last line and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        _end(str(error))
+    except OSError as error:
+        _end(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        _end('this verb needs torch: pip install "kellgren[learn]"')
+
+
+def _end(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)

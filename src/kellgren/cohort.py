@@ -1,0 +1,357 @@
+"""The cohort: which knees are studied, with their grades and splits (section 3.2)."""
+
+import csv
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from kellgren.faults import InputError
+from kellgren.files import completed
+from kellgren.labels import KL_GRADES, OA_THRESHOLD, oa_from_kl
+
+SPLITS = ("train", "test")
+SIDES = ("right", "left")
+SEXES = ("female", "male")
+REQUIRED = ("case_id", "subject", "side", "split", "kl", "image", "segmentation")
+OPTIONAL = ("age", "sex", "bmi")
+
+_CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One knee of one person, at one visit.
+
+    Attributes:
+        case_id: Names the knee in every table and file: letters, digits, ".", "_" and "-".
+        subject: The person; one person's knees never stand in both splits.
+        side: "right" or "left".
+        split: "train" or "test".
+        kl: Reference KL grade, 0 to 4.
+        image: The scan: NIfTI, NRRD, or a folder of one DICOM series.
+        segmentation: The label map of the scan, or None.
+        age: In years, or None.
+        sex: "female", "male" or None.
+        bmi: Body-mass index in kg/m2, or None.
+    """
+
+    case_id: str
+    subject: str
+    side: str
+    split: str
+    kl: int
+    image: Path
+    segmentation: Path | None = None
+    age: float | None = None
+    sex: str | None = None
+    bmi: float | None = None
+
+
+def read_cohort(path: Path) -> list[Case]:
+    """Read a cohort table: CSV in UTF-8, one row a knee.
+
+    Columns are `case_id, subject, side, split, kl, image, segmentation`, and optionally `age`,
+    `sex` and `bmi`; other columns are ignored, but an `oa` column must agree with Eq. (1).
+    Relative paths start at the folder of the table. Every cell is read as text, so an id such as
+    "001" or "NA" stays what it is.
+
+    Raises:
+        InputError: If a column is missing, a cell cannot be used, or the knees do not fit together
+            (see `check_cohort`).
+    """
+    rows = read_rows(path)
+    check_columns(path, list(rows[0][1]) if rows else [], REQUIRED, optional=OPTIONAL)
+    cases = [_case(row, f"{path}, line {line}", path.parent) for line, row in rows]
+    check_cohort(cases, str(path))
+    return cases
+
+
+def write_cohort(path: Path, cases: Sequence[Case]) -> None:
+    """Write a cohort table; paths below its folder are written relative to it."""
+    with (
+        completed(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(REQUIRED + OPTIONAL)
+        writer.writerows(_cells(case, path.parent) for case in cases)
+
+
+def summary(cases: Sequence[Case]) -> pd.DataFrame:
+    """Who is in each split: the numbers of section 3.2, one row a split.
+
+    Columns: split, cases, kl0 to kl4, oa_negative, oa_positive, age_mean and age_sd (years, over
+    the known ages, with one degree of freedom taken off; NaN where too few are known) and female
+    (NaN where no sex is known). A split without cases has no row.
+    """
+    rows = []
+    for split in SPLITS:
+        members = [case for case in cases if case.split == split]
+        if members:
+            rows.append({"split": split, "cases": len(members)} | _describe(members))
+    return pd.DataFrame(rows)
+
+
+def check_cohort(cases: Sequence[Case], where: str) -> None:
+    """Refuse knees that do not fit together.
+
+    Raises:
+        InputError: If two cases share an id (also where a file system would not tell them apart)
+            or an image, a split is empty, or a person stands in both splits.
+    """
+    _check_unique(cases, where)
+    for split in SPLITS:
+        if not any(case.split == split for case in cases):
+            raise InputError(
+                where,
+                f"no case of the split '{split}'",
+                "cases in train and in test",
+                f"mark some cases as '{split}'",
+            )
+    split_of: dict[str, Case] = {}
+    for case in cases:
+        other = split_of.setdefault(case.subject, case)
+        if other.split != case.split:
+            raise InputError(
+                f"{where}, subject {case.subject}",
+                f"{other.case_id} in {other.split} and {case.case_id} in {case.split}",
+                "each person in one split only",
+                "move one of the two cases",
+            )
+
+
+def check_case_id(case_id: str, where: str) -> str:
+    """The id itself, where it can name a file on every system.
+
+    Raises:
+        InputError: If it cannot.
+    """
+    if not _CASE_ID.fullmatch(case_id) or _DEVICE.fullmatch(case_id):
+        raise InputError(
+            where,
+            f"the case id {case_id[:80]!a}",
+            "1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit, and no device"
+            " name of Windows",
+            "rename the case",
+        )
+    return case_id
+
+
+def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Rows of a CSV file as text, each with the number of its last line; empty lines are skipped.
+
+    Raises:
+        InputError: If the file cannot be read, is not UTF-8, has a quotation mark that is not
+            closed, a column twice, or a row of another length than the header.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            lines = [(reader.line_num, cells) for cells in reader if any(cells)]
+    except OSError as error:
+        raise InputError(
+            str(path),
+            error.strerror or "a file that cannot be read",
+            "a CSV table",
+            "check the path and its permissions",
+        ) from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(
+            str(path), str(error), "a CSV table in UTF-8", "save the table again as UTF-8 CSV"
+        ) from error
+    if not lines:
+        raise InputError(str(path), "an empty table", "a header and rows", "write the table again")
+    header = [name.strip() for name in lines[0][1]]
+    return [(line, _pair(header, cells, f"{path}, line {line}")) for line, cells in lines[1:]]
+
+
+def check_columns(
+    path: Path, names: list[str], required: Iterable[str], *, optional: Iterable[str] = ()
+) -> None:
+    """Refuse a table that lacks a column, or spells an optional one in another case.
+
+    Raises:
+        InputError: With the nearest name that the table has.
+    """
+    lowered = {name.casefold(): name for name in names}
+    for name in required:
+        if name not in names:
+            raise InputError(
+                str(path),
+                f"the columns {names}",
+                f"a column '{name}'",
+                _advice(name, names, lowered),
+            )
+    for name in optional:
+        if name not in names and name in lowered:
+            raise InputError(
+                str(path), f"the column '{lowered[name]}'", f"'{name}'", "rename the column"
+            )
+
+
+def _advice(name: str, names: list[str], lowered: dict[str, str]) -> str:
+    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
+        return "separate the columns by commas"
+    near = get_close_matches(name, list(lowered), n=1)
+    return f"did you mean '{lowered[near[0]]}'?" if near else "add it"
+
+
+def _pair(header: list[str], cells: list[str], where: str) -> dict[str, str]:
+    twice = {name for name in header if header.count(name) > 1}
+    if twice:
+        raise InputError(where, f"the column {sorted(twice)} twice", "each once", "drop one")
+    if len(cells) != len(header):
+        raise InputError(
+            where,
+            f"{len(cells)} cells",
+            f"{len(header)}, as in the header",
+            "look for a missing or surplus comma",
+        )
+    return dict(zip(header, cells, strict=True))
+
+
+def _case(row: dict[str, str], where: str, folder: Path) -> Case:
+    case_id = check_case_id(row["case_id"], where)
+    where = f"{where}, case {case_id}"
+    if not row["subject"].strip():
+        raise InputError(where, "an empty subject", "who it is", "name the person by any code")
+    if not row["image"]:
+        raise InputError(where, "an empty image", "the path of the scan", "fill it in")
+    kl = int(_choice(row["kl"], tuple("01234"), "kl", where))
+    if "oa" in row:
+        _check_oa(row["oa"], kl, where)
+    sex = row.get("sex", "")
+    return Case(
+        case_id,
+        row["subject"].strip(),
+        _choice(row["side"], SIDES, "side", where),
+        _choice(row["split"], SPLITS, "split", where),
+        kl,
+        _path(row["image"], folder, f"{where}, image"),
+        _path(row["segmentation"], folder, f"{where}, segmentation")
+        if row["segmentation"]
+        else None,
+        number_or_none(row.get("age", ""), f"{where}, age"),
+        _choice(sex, SEXES, "sex", where) if sex else None,
+        number_or_none(row.get("bmi", ""), f"{where}, bmi"),
+    )
+
+
+def _choice(value: str, choices: tuple[str, ...], column: str, where: str) -> str:
+    if value not in choices:
+        raise InputError(
+            where,
+            f"{column} is {value[:80]!a}" if value else f"an empty {column}",
+            f"one of {', '.join(choices)}",
+            "correct the cell",
+        )
+    return value
+
+
+def _check_oa(value: str, kl: int, where: str) -> None:
+    expected = str(int(kl >= OA_THRESHOLD))
+    if value != expected:
+        raise InputError(
+            where,
+            f"oa is {value[:80]!a} where kl is {kl}",
+            f"{expected}, by Eq. (1)",
+            "correct one of the two, or drop the column oa",
+        )
+
+
+def number_or_none(value: str, where: str) -> float | None:
+    """A positive number, or None for an empty cell.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    if not value.strip():
+        return None
+    try:
+        number = float(value) if value.isascii() else float("nan")
+    except ValueError:
+        number = float("nan")
+    if not (isfinite(number) and number > 0):
+        raise InputError(where, f"{value[:80]!a}", "a positive number or nothing", "correct it")
+    return number
+
+
+def _path(value: str, folder: Path, where: str) -> Path:
+    hostile = (
+        any(unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in value)
+        or value.startswith(("~", "\\\\"))
+        or _SCHEME.match(value)
+    )
+    if hostile:
+        raise InputError(
+            where,
+            f"{value[:80]!a}",
+            "a plain path, absolute or relative to the table's folder",
+            "write the path out",
+        )
+    return folder / value
+
+
+def _check_unique(cases: Sequence[Case], where: str) -> None:
+    keys: list[tuple[str, Callable[[Case], str]]] = [
+        ("case id", lambda case: unicodedata.normalize("NFC", case.case_id).casefold()),
+        ("image", lambda case: os.path.normpath(case.image)),
+    ]
+    for name, key in keys:
+        seen: dict[str, Case] = {}
+        for case in cases:
+            other = seen.setdefault(key(case), case)
+            if other is not case:
+                raise InputError(
+                    f"{where}, case {case.case_id}",
+                    f"the same {name} as case {other.case_id}",
+                    f"one row a knee, each with its own {name}",
+                    "drop or rename one of the two",
+                )
+
+
+def _describe(members: list[Case]) -> dict[str, float]:
+    kl = np.array([case.kl for case in members])
+    age = pd.Series([case.age for case in members], dtype=np.float64)
+    counts = np.bincount(kl, minlength=KL_GRADES)
+    positive = int(oa_from_kl(kl).sum())
+    sexes = [case.sex for case in members if case.sex is not None]
+    return {f"kl{grade}": int(counts[grade]) for grade in range(KL_GRADES)} | {
+        "oa_negative": len(members) - positive,
+        "oa_positive": positive,
+        "age_mean": float(age.mean()),
+        "age_sd": float(age.std(ddof=1)),
+        "female": sexes.count("female") if sexes else float("nan"),
+    }
+
+
+def _cells(case: Case, folder: Path) -> list[str]:
+    paths = [
+        "" if path is None else _relative(path, folder) for path in (case.image, case.segmentation)
+    ]
+    numbers = ["" if value is None else repr(value) for value in (case.age, case.bmi)]
+    return [
+        case.case_id,
+        case.subject,
+        case.side,
+        case.split,
+        str(case.kl),
+        *paths,
+        numbers[0],
+        case.sex or "",
+        numbers[1],
+    ]
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path.absolute())

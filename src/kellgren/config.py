@@ -1,0 +1,199 @@
+"""A study file: what is studied, frozen and checked; defaults are the paper's (section 3.4)."""
+
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from kellgren.faults import InputError
+
+Grid = tuple[
+    Annotated[int, Field(ge=8, le=512)],
+    Annotated[int, Field(ge=8, le=1024)],
+    Annotated[int, Field(ge=8, le=1024)],
+]
+BackboneName = Literal["resnet3d", "m3t", "nnmamba"]
+SupervisionName = Literal["single_oa", "single_kl", "dual"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class Settings(BaseModel):
+    """A table of a study file; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PhantomSettings(Settings):
+    """Synthetic knees to make first, see `kellgren.phantom`."""
+
+    train: Annotated[int, Field(ge=1)]
+    test: Annotated[int, Field(ge=1)]
+    grid: Grid = (24, 48, 48)
+    seed: Seed = 0
+    contrast: Literal["real", "clear"] = "real"
+    agreement: Annotated[float, Field(gt=0, le=1)] = 0.8
+
+
+class CohortSettings(Settings):
+    """Where the knees come from: a cohort table, or a phantom that is made first.
+
+    `cartilage` names the labels of the masks that count as cartilage (section 3.5.3); the default
+    are those of OAIZIB-CM: femoral, medial tibial and lateral tibial cartilage.
+    """
+
+    table: Path | None = None
+    phantom: PhantomSettings | None = None
+    cartilage: tuple[Annotated[int, Field(ge=1, le=255)], ...] = (2, 4, 5)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "CohortSettings":
+        if (self.table is None) == (self.phantom is None):
+            raise ValueError("give either 'table' or '[cohort.phantom]', not both and not neither")
+        return self
+
+
+class BackboneSettings(Settings):
+    """One encoder: its size and the grid that its input is resampled to."""
+
+    size: str = "full"
+    grid: Grid = (160, 256, 256)
+
+
+PAPER_GRIDS: dict[str, tuple[int, int, int]] = {
+    "resnet3d": (160, 256, 256),
+    "m3t": (128, 128, 128),
+    "nnmamba": (160, 256, 256),
+}
+
+
+class TrainingSettings(Settings):
+    """How a model is trained, section 3.4."""
+
+    epochs: Annotated[int, Field(ge=1)] = 100
+    batch_size: Annotated[int, Field(ge=1)] = 2
+    lr: Positive = 1e-4
+    weight_decay: NotNegative = 1e-4
+    lambda_oa: NotNegative = 1.0
+    lambda_kl: NotNegative = 1.0
+    heads: Literal["parallel", "stacked"] = "parallel"
+    oa_loss: Literal["bce", "softmax"] = "bce"
+    threads: Annotated[int, Field(ge=1, le=256)] = 2
+
+
+class ExplanationSettings(Settings):
+    """How saliency is computed, section 3.5.3.
+
+    "gradient" is the paper's absolute gradient. "noisy_gradient_input" is the release's variant:
+    the positive part of gradient times input, averaged over `copies` copies of the volume with
+    added noise of standard deviation `noise_sd`.
+
+    `exemplars` are the cases whose maps are kept; empty means one per KL grade, the test knee of
+    that grade whose share of cartilage is the median one, so that no model chooses its own picture.
+    """
+
+    method: Literal["gradient", "noisy_gradient_input"] = "gradient"
+    copies: Annotated[int, Field(ge=1)] = 8
+    noise_sd: NotNegative = 0.05
+    exemplars: tuple[str, ...] = ()
+
+
+class AnalysisSettings(Settings):
+    """How differences are tested, section 3.6."""
+
+    resamples: Annotated[int, Field(ge=100)] = 10_000
+    seed: Seed = 42
+    paper_p: bool = False
+
+
+class Study(Settings):
+    """A whole study file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    title: str = ""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    supervisions: Annotated[tuple[SupervisionName, ...], Field(min_length=1)] = (
+        "single_oa",
+        "single_kl",
+        "dual",
+    )
+    cohort: CohortSettings
+    backbones: Annotated[dict[BackboneName, BackboneSettings], Field(min_length=1)]
+    training: TrainingSettings = TrainingSettings()
+    explanation: ExplanationSettings = ExplanationSettings()
+    analysis: AnalysisSettings = AnalysisSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_paper_grids(cls, content: Any) -> Any:  # the raw content of the file
+        for name, settings in (content.get("backbones") or {}).items():
+            if isinstance(settings, dict) and name in PAPER_GRIDS:
+                settings.setdefault("grid", PAPER_GRIDS[name])
+        return content
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Study":
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds {list(self.seeds)} repeat; each seed is one run")
+        m3t = self.backbones.get("m3t")
+        if m3t is not None and len(set(m3t.grid)) != 1:
+            raise ValueError(f"backbones.m3t.grid {list(m3t.grid)} must be a cube")
+        if self.training.lambda_oa == 0 and self.training.lambda_kl == 0:
+            raise ValueError("training.lambda_oa and training.lambda_kl are both 0")
+        return self
+
+
+def read_study(path: Path) -> Study:
+    """Read a study file; paths inside it are relative to its folder.
+
+    Raises:
+        InputError: If the file is missing, is not TOML, or has an unknown key or a bad value.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            str(path), "no such file", "a study file", "check the path, or copy one from studies/"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(str(path), str(error), "TOML", "correct the line") from error
+    try:
+        study = Study.model_validate(content)
+    except ValidationError as error:
+        raise _explain(path, error) from error
+    if study.cohort.table is not None:
+        table = path.parent / study.cohort.table
+        study = study.model_copy(
+            update={"cohort": study.cohort.model_copy(update={"table": table})}
+        )
+    return study
+
+
+def _explain(path: Path, error: ValidationError) -> InputError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(first["loc"][:-1])
+        near = get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "remove it"
+        return InputError(f"{path}, key '{key}'", "an unknown key", f"one of {known}", hint)
+    found = f"{first['input']!r}" if first["type"] != "missing" else "nothing"
+    found = found if len(found) <= 80 else found[:77] + "..."
+    needed = first["msg"].removeprefix("Value error, ")
+    return InputError(f"{path}, key '{key or 'the study'}'", found, needed, "correct the study file")
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    tables: dict[str, type[Settings]] = {
+        "": Study,
+        "cohort": CohortSettings,
+        "cohort.phantom": PhantomSettings,
+        "training": TrainingSettings,
+        "explanation": ExplanationSettings,
+        "analysis": AnalysisSettings,
+    }
+    name = ".".join(str(part) for part in location)
+    return sorted(tables.get(name, BackboneSettings).model_fields)

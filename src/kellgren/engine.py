@@ -1,0 +1,191 @@
+"""Where a study is carried out: here, one run after the other. Every step does what is missing."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from kellgren.cohort import Case, read_cohort, summary, write_cohort
+from kellgren.config import Study
+from kellgren.faults import InputError
+from kellgren.importers import import_oaizib_cm
+from kellgren.learn.explain import exemplar_cases, explain
+from kellgren.learn.predict import predict
+from kellgren.learn.train import Step, train
+from kellgren.phantom import write_release
+from kellgren.progress import Stage, silent
+from kellgren.runs import Run
+from kellgren.store import Store
+from kellgren.study import StudyResult, analyze
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A study and the folder in which it is carried out.
+
+    Attributes:
+        study: What is studied.
+        folder: Holds `phantom/`, `cohort.csv`, `prepared/`, `runs/` and `study/`.
+        device: Where networks are trained and asked.
+        stage: How progress is shown.
+    """
+
+    study: Study
+    folder: Path
+    device: torch.device
+    stage: Stage = silent
+
+    def runs(self) -> list[Run]:
+        """Every planned run: seeds, then backbones, then supervision settings."""
+        return [
+            Run.at(self.folder / "runs" / f"{backbone}-{supervision}-s{seed}")
+            for seed in self.study.seeds
+            for backbone in self.study.backbones
+            for supervision in self.study.supervisions
+        ]
+
+    def store(self, backbone: str) -> Store:
+        """The prepared volumes on the grid of a backbone."""
+        grid = self.study.backbones[backbone].grid
+        name = "x".join(str(n) for n in grid)
+        return Store(self.folder / "prepared" / name, grid, self.study.cohort.cartilage)
+
+    def cohort(self) -> list[Case]:
+        """The knees of the study; a phantom is made first where the study asks for one."""
+        phantom = self.study.cohort.phantom
+        if self.study.cohort.table is not None:
+            return read_cohort(self.study.cohort.table)
+        assert phantom is not None  # the study file has one or the other
+        release, table = self.folder / "phantom", self.folder / "cohort.csv"
+        with self.stage("make synthetic knees", phantom.train + phantom.test) as advance:
+            write_release(
+                release,
+                train=phantom.train,
+                test=phantom.test,
+                grid=phantom.grid,
+                seed=phantom.seed,
+                contrast=phantom.contrast,
+                agreement=phantom.agreement,
+                progress=lambda done, total: advance(done, f"{done} knees"),
+            )
+        write_cohort(table, import_oaizib_cm(release).cases)
+        return read_cohort(table)
+
+
+def prepare(place: Workplace, cases: Sequence[Case]) -> None:
+    """Prepare every case on the grid of every backbone."""
+    grids = {settings.grid: name for name, settings in place.study.backbones.items()}
+    for grid, backbone in grids.items():
+        title = f"prepare {'x'.join(str(n) for n in grid)}"
+        with place.stage(title, len(cases)) as advance:
+            place.store(backbone).prepare_all(
+                cases, progress=lambda done, total: advance(done, f"{done} knees")
+            )
+
+
+def train_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
+    """Train one run on the training split."""
+    training, backbone = place.study.training, place.study.backbones[run.backbone]
+    knees = [case for case in cases if case.split == "train"]
+    steps = math.ceil(len(knees) / training.batch_size) * training.epochs
+    with _locked(run), place.stage(f"train {run.name}", steps) as advance:
+        train(
+            run,
+            place.store(run.backbone),
+            knees,
+            backbone=backbone,
+            training=training,
+            device=place.device,
+            watch=lambda step: advance(*_place_and_note(step)),
+        )
+
+
+def predict_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
+    """Predict both splits with one run."""
+    with _locked(run), place.stage(f"predict {run.name}", 1) as advance:
+        predict(run, place.store(run.backbone), cases, device=place.device)
+        advance(1, "")
+
+
+def explain_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
+    """Explain the test split with one run."""
+    store, settings = place.store(run.backbone), place.study.explanation
+    test = [case for case in cases if case.split == "test"]
+    chosen = exemplar_cases(store, test, wanted=settings.exemplars)
+    with _locked(run), place.stage(f"explain {run.name}", len(test)) as advance:
+        explain(
+            run,
+            store,
+            test,
+            settings=settings,
+            exemplars=chosen,
+            device=place.device,
+            watch=lambda done: advance(done, f"{done} knees"),
+        )
+
+
+STEPS = {"train": train_run, "predict": predict_run, "explain": explain_run}
+
+
+def analyze_study(place: Workplace, cases: Sequence[Case]) -> StudyResult:
+    """Analyse the planned runs and write the tables to `study/`."""
+    study = place.study
+    with place.stage("analyze", 1) as advance:
+        result = analyze(
+            place.runs(),
+            settings=study.analysis,
+            name=study.name,
+            cohort=summary(cases),
+            protocol=protocol_of(study),
+        )
+        result.write(place.folder / "study")
+        advance(1, "")
+    return result
+
+
+def run_study(place: Workplace) -> StudyResult:
+    """The whole study up to its tables."""
+    cases = place.cohort()
+    prepare(place, cases)
+    for run in place.runs():
+        for step in STEPS.values():
+            step(place, run, cases)
+    return analyze_study(place, cases)
+
+
+def protocol_of(study: Study) -> dict[str, Any]:
+    """The study file with defaults filled in, without the paths of the machine it ran on."""
+    content = study.model_dump(mode="json")
+    if study.cohort.table is not None:
+        content["cohort"]["table"] = study.cohort.table.name
+    return content
+
+
+def _place_and_note(step: Step) -> tuple[int, str]:
+    done = step.epoch * step.steps + step.step + 1
+    return done, f"epoch {step.epoch + 1}/{step.epochs}, loss {step.loss:.3f}"
+
+
+@contextmanager
+def _locked(run: Run) -> Iterator[None]:
+    """One process a run: a second one is refused."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run.folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            str(run.folder),
+            "another process at work in it",
+            "one process a run",
+            "wait for the other one, or stop it",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,27 @@
+"""What is said when something that a user brought cannot be used."""
+
+
+class InputError(ValueError):
+    """A file, table, setting or folder cannot be used; the message is for a tired person.
+
+    Args:
+        where: The case, file, row or key at fault.
+        found: What is there.
+        needed: What should be there.
+        todo: What to do about it.
+
+    >>> print(InputError("row 3 of cohort.csv", "kl is '7'", "a grade from 0 to 4", "correct it"))
+    row 3 of cohort.csv: found kl is '7'; needed a grade from 0 to 4; correct it
+    """
+
+    def __init__(self, where: str, found: str, needed: str, todo: str) -> None:
+        self.where, self.found, self.needed, self.todo = where, found, needed, todo
+        super().__init__(where, found, needed, todo)
+
+    def __str__(self) -> str:
+        message = f"{self.where}: found {self.found}; needed {self.needed}; {self.todo}"
+        return " ".join(message.split())
+
+    def of_case(self, case_id: str) -> "InputError":
+        """The same fault, with the case named first."""
+        return InputError(f"case {case_id}: {self.where}", self.found, self.needed, self.todo)

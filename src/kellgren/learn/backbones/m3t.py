@@ -1,0 +1,178 @@
+"""M3T: slices of three planes, read by one 2-D network and joined by a transformer (section 3.3).
+
+After Jang and Hwang, "M3T: Three-dimensional medical image classifier using multi-plane and
+multi-slice transformer" (CVPR 2022), written from the paper's description.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kellgren.faults import InputError
+from kellgren.learn.backbones.residual import ResidualNet, ResidualSize
+
+PLANE_AXES = {"coronal": 4, "sagittal": 2, "axial": 3}
+"""Axis of an image ``(n, 1, d, h, w)`` along which the slices of a plane follow each other."""
+
+PIXELS_AT_ONCE = 2**18
+"""Pixels that the 2-D network reads at once in evaluation: 16 slices of 128 x 128."""
+
+
+@dataclass(frozen=True)
+class M3TSize:
+    """Size of M3T.
+
+    Attributes:
+        channels: Channels of the 3-D block.
+        slice_net: The shared 2-D network.
+        hidden: Width of the hidden layer between the 2-D features and the tokens.
+        width: Width of the tokens, and so of the features.
+        layers: Transformer layers.
+        heads: Attention heads; they divide `width`.
+        mlp: Width of the hidden layer of a transformer layer.
+        slices: "plain" slices the 3-D features; "squared" squares them first, as the authors of
+            the coarse-to-fine paper released it.
+    """
+
+    channels: int = 16
+    slice_net: ResidualSize = ResidualSize(depth=18, geometry="strided")
+    hidden: int = 256
+    width: int = 128
+    layers: int = 4
+    heads: int = 8
+    mlp: int = 256
+    slices: Literal["plain", "squared"] = "plain"
+
+
+ORIGINAL = ResidualSize(depth=50, geometry="strided")
+SMALL = ResidualSize(depth=10, width=8, geometry="dilated")
+
+M3T_SIZES: dict[str, M3TSize] = {
+    "full": M3TSize(),
+    "small": M3TSize(channels=8, slice_net=SMALL, hidden=64, width=64, layers=2, heads=4, mlp=128),
+    "squared": M3TSize(slices="squared"),
+    "original": M3TSize(
+        channels=32, slice_net=ORIGINAL, hidden=512, width=256, layers=8, heads=8, mlp=768
+    ),
+}
+"""Sizes by name; "original" is the network of Jang and Hwang."""
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, scaled before the softmax."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "n l f"]) -> Float[Tensor, "n l f"]:
+        """Let every token look at all tokens of its case."""
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class TransformerLayer(nn.Module):
+    """Attention and a two-layer network, each after a layer norm and beside a shortcut."""
+
+    def __init__(self, size: M3TSize) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(size.width)
+        self.attention = Attention(size.width, size.heads)
+        self.norm2 = nn.LayerNorm(size.width)
+        self.mlp = nn.Sequential(
+            nn.Linear(size.width, size.mlp), nn.GELU(), nn.Linear(size.mlp, size.width)
+        )
+
+    def forward(self, x: Float[Tensor, "n l f"]) -> Float[Tensor, "n l f"]:
+        """Apply the layer."""
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class M3T(nn.Module):
+    """Encoder of M3T; its features are the class token after the last transformer layer.
+
+    The tokens are class, coronal slices, separator, sagittal slices, separator, axial slices,
+    separator. Each has a learned position, and each plane a learned embedding; the class token
+    counts as coronal and a separator belongs to the slices before it.
+
+    Args:
+        size: Widths and depths.
+        grid: Slices, rows and columns of the input, a cube; positions are sized by it.
+
+    Raises:
+        InputError: If the grid is no cube, or smaller than the stride of the 2-D network.
+    """
+
+    def __init__(self, size: M3TSize, grid: tuple[int, int, int]) -> None:
+        super().__init__()
+        check_cube(grid, at_least=size.slice_net.stride)
+        self.n_features, self.n_slices, self.slices = size.width, grid[0], size.slices
+        self.block3d = nn.Sequential(
+            nn.Conv3d(1, size.channels, 5, padding=2),
+            nn.BatchNorm3d(size.channels),
+            nn.ReLU(),
+            nn.Conv3d(size.channels, size.channels, 5, padding=2),
+            nn.BatchNorm3d(size.channels),
+            nn.ReLU(),
+        )
+        self.slice_net = ResidualNet(size.slice_net, dims=2, c_in=size.channels)
+        self.project = nn.Sequential(
+            nn.Linear(self.slice_net.n_features, size.hidden),
+            nn.ReLU(),
+            nn.Linear(size.hidden, size.width),
+        )
+        self.class_token = embedding(1, size.width)
+        self.separator = embedding(1, size.width)
+        self.planes = embedding(3, size.width)
+        self.positions = embedding(3 * self.n_slices + 4, size.width)
+        self.layers = nn.Sequential(*(TransformerLayer(size) for _ in range(size.layers)))
+
+    def forward(self, x: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n f"]:
+        """Features of each volume."""
+        y = self.block3d(x)
+        y = y.square() if self.slices == "squared" else y
+        planes = [y.movedim(axis, 1) for axis in PLANE_AXES.values()]
+        features = self.read_slices(torch.cat(planes, dim=1).flatten(0, 1))
+        tokens = self.project(features).unflatten(0, (len(x), 3, self.n_slices))
+        return self.layers(self.sequence(tokens))[:, 0]
+
+    def read_slices(self, slices: Float[Tensor, "slices c h w"]) -> Float[Tensor, "slices f"]:
+        """Features of each slice.
+
+        In training the batch statistics are those of all slices, so they are read at once; in
+        evaluation slices do not depend on each other, and a few at a time are faster and smaller.
+        """
+        if self.training:
+            return self.slice_net(slices)
+        at_once = max(1, PIXELS_AT_ONCE // slices[0, 0].numel())
+        return torch.cat([self.slice_net(part) for part in slices.split(at_once)])
+
+    def sequence(self, tokens: Float[Tensor, "n 3 slices f"]) -> Float[Tensor, "n l f"]:
+        """Put the class token and the separators around the slices, and say where each stands."""
+        n = len(tokens)
+        ends = self.separator.expand(n, 3, 1, -1)
+        rows = torch.cat([tokens, ends], dim=2) + self.planes[:, None]
+        first = (self.class_token + self.planes[0]).expand(n, 1, -1)
+        return torch.cat([first, rows.flatten(1, 2)], dim=1) + self.positions
+
+
+def embedding(n_rows: int, width: int) -> nn.Parameter:
+    """Learned rows, at first normal with standard deviation 0.02."""
+    return nn.Parameter(torch.randn(n_rows, width) * 0.02)
+
+
+def check_cube(grid: tuple[int, int, int], *, at_least: int) -> None:
+    """Refuse a grid that is no cube or too small."""
+    if len(set(grid)) != 1:
+        raise InputError("m3t", f"the grid {grid}", "a cube", "make its three numbers equal")
+    if grid[0] < at_least:
+        raise InputError(
+            "m3t", f"the grid {grid}", f"at least {at_least} voxels a side", "choose a larger grid"
+        )

@@ -1,0 +1,176 @@
+"""nnMamba: convolutions around one state-space layer (section 3.3).
+
+After Gong et al., "nnMamba: 3D biomedical image segmentation, classification and landmark
+detection with state space model" (2024), and Gu and Dao, "Mamba: Linear-time sequence modeling
+with selective state spaces" (2023); written from their descriptions, with the names of their
+weights.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from kellgren.faults import InputError
+from kellgren.learn.backbones.residual import BasicBlock, Step, stage
+from kellgren.learn.backbones.scan import selective_scan
+
+STRIDE = 16
+
+
+@dataclass(frozen=True)
+class NnMambaSize:
+    """Size of nnMamba.
+
+    Attributes:
+        channels: Channels of the stem; the stages have 2, 4 and 8 times as many.
+        blocks: Residual blocks a stage.
+        states: States of the scan a channel.
+        hidden: Width of the features.
+        css: Scan four times, over tokens and channels as they are and flipped, and average:
+            the "channel-spatial siamese" learning of Gong et al. Their classification network
+            scans once.
+    """
+
+    channels: int = 32
+    blocks: int = 3
+    states: int = 8
+    hidden: int = 32
+    css: bool = False
+
+
+NNMAMBA_SIZES: dict[str, NnMambaSize] = {
+    "full": NnMambaSize(),
+    "small": NnMambaSize(channels=8, blocks=1, states=4),
+    "css": NnMambaSize(css=True),
+}
+
+
+class DoubleConv(nn.Module):
+    """Two 3x3x3 convolutions; the first halves the grid."""
+
+    def __init__(self, c_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv3d(1, c_out, 3, stride=2, padding=1),
+            nn.BatchNorm3d(c_out),
+            nn.ReLU(),
+            nn.Conv3d(c_out, c_out, 3, padding=1),
+            nn.BatchNorm3d(c_out),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n c d2 h2 w2"]:
+        """Apply both."""
+        return self.conv(x)
+
+
+class Mamba(nn.Module):
+    """Selective state-space block of Gu and Dao, over tokens in the last axis.
+
+    Args:
+        width: Channels of a token; twice as many are scanned.
+        states: States of the scan a channel.
+    """
+
+    def __init__(self, width: int, states: int) -> None:
+        super().__init__()
+        inner, self.rank, self.states = 2 * width, math.ceil(width / 16), states
+        self.in_proj = nn.Linear(width, 2 * inner, bias=False)
+        self.conv1d = nn.Conv1d(inner, inner, 4, padding=3, groups=inner)
+        self.x_proj = nn.Linear(inner, self.rank + 2 * states, bias=False)
+        self.dt_proj = nn.Linear(self.rank, inner)
+        self.out_proj = nn.Linear(inner, width, bias=False)
+        self.A_log = nn.Parameter(torch.arange(1.0, states + 1).log().repeat(inner, 1))
+        self.D = nn.Parameter(torch.ones(inner))
+        self._initialise_steps()
+
+    def forward(self, x: Float[Tensor, "n c l"]) -> Float[Tensor, "n c l"]:
+        """Mix each token with those before it.
+
+        Tokens stay in the last axis, as an image has them; a linear layer then multiplies from
+        the left.
+        """
+        u, z = (self.in_proj.weight @ x).chunk(2, dim=1)
+        u = F.silu(self.conv1d(u)[..., : x.shape[2]])
+        delta, b, c = (self.x_proj.weight @ u).split([self.rank, self.states, self.states], dim=1)
+        y = selective_scan(
+            u, self.dt_proj.weight @ delta, -self.A_log.exp(), b, c,
+            d=self.D, z=z, delta_bias=self.dt_proj.bias,
+        )
+        return self.out_proj.weight @ y
+
+    def _initialise_steps(self) -> None:
+        """Steps log-uniform in [0.001, 0.1], as in Mamba: the bias is their inverse softplus."""
+        nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
+        with torch.no_grad():
+            low, high = math.log(1e-3), math.log(1e-1)
+            dt = torch.empty_like(self.dt_proj.bias).uniform_(low, high).exp()
+            self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+
+
+class MambaLayer(nn.Module):
+    """A Mamba block over all voxels in row-major order, between two 1x1x1 convolutions."""
+
+    def __init__(self, size: NnMambaSize) -> None:
+        super().__init__()
+        channels = size.channels
+        self.css = size.css
+        self.nin = nn.Conv3d(channels, channels, 1, bias=False)
+        self.norm = nn.BatchNorm3d(channels)
+        self.mamba = Mamba(channels, size.states)
+        self.nin2 = nn.Conv3d(channels, channels, 1, bias=False)
+        self.norm2 = nn.BatchNorm3d(channels)
+
+    def forward(self, x: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n c d h w"]:
+        """Apply the layer."""
+        a = F.relu(self.norm(self.nin(x)))
+        mixed = self.mix(a.flatten(2)).view_as(a)
+        return F.relu(self.norm2(self.nin2(mixed + a)))
+
+    def mix(self, tokens: Float[Tensor, "n c l"]) -> Float[Tensor, "n c l"]:
+        """One scan, or the mean of four that share their weights."""
+        if not self.css:
+            return self.mamba(tokens)
+        flips = [(), (2,), (1,), (1, 2)]
+        scans = [self.mamba(tokens.flip(axes)).flip(axes) for axes in flips]
+        return torch.stack(scans).mean(0)
+
+
+class NnMamba(nn.Module):
+    """Encoder of nnMamba: means of three stages, and the hidden layer of its classifier.
+
+    Args:
+        size: Widths and depths.
+        grid: Slices, rows and columns of the input; any grid of at least 16 voxels a side fits.
+
+    Raises:
+        InputError: If the grid is smaller than 16 along an axis.
+    """
+
+    def __init__(self, size: NnMambaSize, grid: tuple[int, int, int]) -> None:
+        if min(grid) < STRIDE:
+            raise InputError(
+                "nnmamba", f"the grid {grid}", f"at least {STRIDE} voxels along each axis",
+                "choose a larger grid",
+            )
+        super().__init__()
+        c = size.channels
+        self.n_features = size.hidden
+        self.in_conv = DoubleConv(c)
+        self.mamba_layer_stem = MambaLayer(size)
+        self.layer1 = stage(BasicBlock, Step(c, 2 * c, stride=2), size.blocks)
+        self.layer2 = stage(BasicBlock, Step(2 * c, 4 * c, stride=2), size.blocks)
+        self.layer3 = stage(BasicBlock, Step(4 * c, 8 * c, stride=2), size.blocks)
+        self.mlp = nn.Sequential(nn.Linear(14 * c, size.hidden), nn.ReLU(), nn.Dropout(0.5))
+
+    def forward(self, x: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n f"]:
+        """Features of each volume."""
+        c1 = self.in_conv(x)
+        c2 = self.layer1(self.mamba_layer_stem(c1) + c1)
+        c3 = self.layer2(c2)
+        c4 = self.layer3(c3)
+        return self.mlp(torch.cat([stage.mean((2, 3, 4)) for stage in (c2, c3, c4)], dim=1))

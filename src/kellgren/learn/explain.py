@@ -1,0 +1,222 @@
+"""Saliency of each head, and how it lies on the cartilage (section 3.5.3)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from kellgren.analysis.overlap import saliency_overlap, top_threshold
+from kellgren.cohort import Case
+from kellgren.config import ExplanationSettings
+from kellgren.exemplars import Exemplar, write_exemplars
+from kellgren.files import write_json
+from kellgren.learn.dataset import Batch, batches
+from kellgren.learn.heads import Task, weighted_tasks
+from kellgren.learn.model import HierarchicalNet, load_model, training_of
+from kellgren.learn.train import deterministic
+from kellgren.runs import Run
+from kellgren.store import Prepared, Store
+from kellgren.tables import write_csv
+from kellgren.volume import read_scan, to_scan_grid, write_nifti
+
+Saliency = Callable[
+    [HierarchicalNet, Float[Tensor, "n 1 d h w"], Sequence[Task], ExplanationSettings],
+    dict[str, Float[Tensor, "n d h w"]],
+]
+
+
+def gradients(
+    model: HierarchicalNet, image: Float[Tensor, "n 1 d h w"], tasks: Sequence[Task]
+) -> dict[str, Float[Tensor, "n d h w"]]:
+    """Gradient of each task's explained logit with respect to each voxel: one forward pass.
+
+    Volumes of a batch do not mix in evaluation mode, so the gradient of the sum over the batch
+    holds each volume's own gradient.
+    """
+    image = image.detach().requires_grad_()
+    logits = model(image).logits
+    explained = [task.explained(logits[task.name]).sum() for task in tasks]
+    return {
+        task.name: torch.autograd.grad(value, image, retain_graph=value is not explained[-1])[0][
+            :, 0
+        ]
+        for task, value in zip(tasks, explained, strict=True)
+    }
+
+
+def absolute_gradient(
+    model: HierarchicalNet,
+    image: Float[Tensor, "n 1 d h w"],
+    tasks: Sequence[Task],
+    settings: ExplanationSettings,
+) -> dict[str, Float[Tensor, "n d h w"]]:
+    """The paper's saliency: the absolute gradient at the tensor that enters the network."""
+    return {name: g.abs() for name, g in gradients(model, image, tasks).items()}
+
+
+def noisy_gradient_input(
+    model: HierarchicalNet,
+    image: Float[Tensor, "n 1 d h w"],
+    tasks: Sequence[Task],
+    settings: ExplanationSettings,
+) -> dict[str, Float[Tensor, "n d h w"]]:
+    """The release's saliency: positive part of gradient times input, mean over noisy copies."""
+    generator = torch.Generator(device=image.device).manual_seed(0)
+    maps = {task.name: torch.zeros_like(image[:, 0]) for task in tasks}
+    for _ in range(settings.copies):
+        noise = torch.randn(
+            image.shape, generator=generator, device=image.device, dtype=image.dtype
+        )
+        noisy = image + settings.noise_sd * noise
+        for name, gradient in gradients(model, noisy, tasks).items():
+            maps[name] += gradient * noisy[:, 0] / settings.copies
+    return {name: m.clamp(min=0) for name, m in maps.items()}
+
+
+METHODS: dict[str, Saliency] = {
+    "gradient": absolute_gradient,
+    "noisy_gradient_input": noisy_gradient_input,
+}
+
+
+def explain(
+    run: Run,
+    store: Store,
+    cases: Sequence[Case],
+    *,
+    settings: ExplanationSettings,
+    exemplars: Sequence[str],
+    device: torch.device,
+    watch: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Write `overlap.csv`, `exemplars.npz` and the exemplars' maps in `saliency/`.
+
+    Nothing is done where the overlaps stand and were made with the same settings.
+
+    Args:
+        run: A trained run.
+        store: Prepared volumes of the cases.
+        cases: Cases to explain; those without a cartilage mask are left out.
+        settings: How saliency is computed.
+        exemplars: Case ids whose maps are kept, as pictures and on the scan's own grid.
+        device: Where to compute.
+        watch: Called with the number of cases done.
+
+    Raises:
+        InputError: If the run is not trained.
+    """
+    asked = {**settings.model_dump(mode="json"), "exemplars": list(exemplars)}
+    if run.overlap.exists() and run.record().get("explained") == asked:
+        return
+    training = training_of(run)
+    masked = [case for case in cases if case.segmentation is not None]
+    rows: list[dict[str, object]] = []
+    pictures: list[Exemplar] = []
+    with deterministic(training.threads):
+        model = load_model(run, device=device)
+        tasks = list(weighted_tasks(run.supervision, training))
+        for batch in batches(store, masked, batch_size=training.batch_size, device=device):
+            maps = METHODS[settings.method](model, batch.image, tasks, settings)
+            for case, knee, head, saliency in _each(batch, maps):
+                rows.append(_overlap_row(case, knee, head, saliency, store.cartilage))
+                if case.case_id in exemplars:
+                    pictures.append(_exemplar(run, case, knee, head, saliency, store.cartilage))
+                    _write_map(run, case, knee, head, saliency)
+            watch(len(rows) // len(tasks))
+    write_exemplars(run.exemplars, pictures)
+    write_csv(run.overlap, pd.DataFrame(rows))
+    write_json(run.settings_file, {**run.record(), "explained": asked})
+
+
+def exemplar_cases(
+    store: Store, cases: Sequence[Case], *, wanted: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The cases whose maps are kept: those wanted, or one per KL grade by a rule.
+
+    The rule is the knee of that grade with the median share of cartilage (the lower one of two),
+    ties by case id. It looks at no model, so that no model chooses its own picture.
+    """
+    if wanted:
+        return tuple(wanted)
+    chosen = []
+    for grade in sorted({case.kl for case in cases}):
+        shares = [
+            (store.load(case.case_id).cartilage_share, case.case_id)
+            for case in cases
+            if case.kl == grade and case.segmentation is not None
+        ]
+        if shares:
+            chosen.append(sorted(shares)[(len(shares) - 1) // 2][1])
+    return tuple(chosen)
+
+
+def _each(
+    batch: Batch, maps: dict[str, Float[Tensor, "n d h w"]]
+) -> Iterator[tuple[Case, Prepared, str, Float[np.ndarray, "d h w"]]]:
+    for i, (case, knee) in enumerate(zip(batch.cases, batch.prepared, strict=True)):
+        for head, saliency in maps.items():
+            yield case, knee, head, saliency[i].cpu().numpy()
+
+
+def _cartilage(knee: Prepared, labels: tuple[int, ...]) -> Bool[np.ndarray, "d h w"]:
+    if knee.mask is None:
+        raise ValueError("a knee without a mask has no cartilage to compare with")
+    return np.isin(knee.mask, labels)
+
+
+def _overlap_row(
+    case: Case,
+    knee: Prepared,
+    head: str,
+    saliency: Float[np.ndarray, "d h w"],
+    labels: tuple[int, ...],
+) -> dict[str, object]:
+    overlap = asdict(saliency_overlap(saliency, _cartilage(knee, labels)))
+    shares = {
+        "cartilage_share": knee.cartilage_share,
+        "cartilage_share_scan": knee.cartilage_share_scan,
+    }
+    return {"case_id": case.case_id, "head": head, **overlap, **shares}
+
+
+def _exemplar(
+    run: Run,
+    case: Case,
+    knee: Prepared,
+    head: str,
+    saliency: Float[np.ndarray, "d h w"],
+    labels: tuple[int, ...],
+) -> Exemplar:
+    """The slices with the most cartilage, seen from the side and from the front."""
+    cartilage = _cartilage(knee, labels)
+    d = int(cartilage.sum(axis=(1, 2)).argmax())
+    w = int(cartilage.sum(axis=(0, 1)).argmax())
+    scaled = saliency / max(float(saliency.max()), np.finfo(np.float32).tiny)
+    return Exemplar(
+        case_id=case.case_id,
+        kl=case.kl,
+        backbone=run.backbone,
+        supervision=run.supervision,
+        seed=run.seed,
+        head=head,
+        spacing_mm=knee.spacing_mm,
+        sagittal_scan=knee.image[d],
+        sagittal_cartilage=cartilage[d],
+        sagittal_saliency=scaled[d],
+        coronal_scan=knee.image[:, :, w].T,
+        coronal_cartilage=cartilage[:, :, w].T,
+        coronal_saliency=scaled[:, :, w].T,
+        top1_threshold=top_threshold(scaled, 1),
+    )
+
+
+def _write_map(
+    run: Run, case: Case, knee: Prepared, head: str, saliency: Float[np.ndarray, "d h w"]
+) -> None:
+    scan = read_scan(case.image)
+    on_scan, affine = to_scan_grid(saliency, scan, mirrored=knee.mirrored)
+    write_nifti(run.saliency / f"{case.case_id}-{head}.nii.gz", on_scan, affine)

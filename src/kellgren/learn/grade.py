@@ -1,0 +1,180 @@
+"""The answer for one new scan: grades by one or more trained runs, and where they looked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.special import expit, softmax
+
+from kellgren.config import BackboneSettings, ExplanationSettings
+from kellgren.faults import InputError
+from kellgren.files import write_json
+from kellgren.labels import oa_log_odds
+from kellgren.learn.explain import absolute_gradient
+from kellgren.learn.heads import weighted_tasks
+from kellgren.learn.model import load_model, settings_of, training_of
+from kellgren.learn.train import deterministic
+from kellgren.runs import Run
+from kellgren.store import network_input
+from kellgren.volume import Scan, dess_warnings, read_scan, to_scan_grid, write_nifti
+
+NOTICE = "Research use only: not a medical device."
+
+
+@dataclass(frozen=True)
+class View:
+    """What one head of one run looked at, on the network's grid.
+
+    Attributes:
+        run: Name of the run.
+        head: "oa" or "kl".
+        spacing_mm: Size of a voxel along d, h and w.
+        scan: The z-scored input of the network.
+        saliency: Absolute gradient, divided by its maximum.
+    """
+
+    run: str
+    head: str
+    spacing_mm: tuple[float, float, float]
+    scan: Float[np.ndarray, "d h w"]
+    saliency: Float[np.ndarray, "d h w"]
+
+
+@dataclass(frozen=True)
+class Grading:
+    """All that is said about one scan.
+
+    Attributes:
+        summary: What `grade.json` holds.
+        views: One per run and head.
+        maps: Saliency on the scan's own grid, by "<run>-<head>", with the affine of that grid.
+    """
+
+    summary: dict[str, Any]
+    views: tuple[View, ...]
+    maps: dict[str, tuple[Float[np.ndarray, "_ _ _"], Float[np.ndarray, "4 4"]]]
+
+    @property
+    def text(self) -> str:
+        """One line a run, and the mean over runs where there are several."""
+        rows = [*self.summary["runs"]]
+        if len(rows) > 1:
+            rows.append({"run": "mean", **self.summary["mean"]})
+        return "\n".join(_line(row) for row in rows)
+
+
+def grade_scan(
+    path: Path, runs: Sequence[Run], *, side: str | None, device: torch.device
+) -> Grading:
+    """Grade one scan with each of the runs.
+
+    Args:
+        path: NIfTI, NRRD, or a folder of DICOM slices.
+        runs: Trained runs; their probabilities are averaged.
+        side: "right" or "left"; a left knee is mirrored into the frame of right knees, in which
+            the networks were trained. Where it is None the scan is taken as it is, with a warning.
+        device: Where the networks run.
+
+    Raises:
+        InputError: If the scan cannot be read or a run is not trained.
+    """
+    if not runs:
+        raise InputError("grade", "no run", "at least one trained run", "give --weights RUN")
+    scan = read_scan(path)
+    warnings = [*dess_warnings(scan), *_side_warnings(side)]
+    rows, views, maps = [], [], {}
+    for run in runs:
+        row, seen = _ask(run, scan, mirrored=side == "left", device=device)
+        rows.append(row)
+        for view in seen:
+            views.append(view)
+            name = f"{view.run}-{view.head}"
+            maps[name] = to_scan_grid(view.saliency, scan, mirrored=side == "left")
+    summary = {
+        "notice": NOTICE,
+        "scan": path.name,
+        "spacing_mm": [round(float(s), 4) for s in scan.spacing_mm],
+        "shape_dhw": list(scan.voxels.shape),
+        "side": side,
+        "warnings": warnings,
+        "runs": rows,
+        "mean": _mean(rows),
+    }
+    return Grading(summary, tuple(views), maps)
+
+
+def write_grading(grading: Grading, folder: Path) -> None:
+    """Write `grade.json` and one saliency map a run and head, on the scan's own grid."""
+    for name, (saliency, affine) in grading.maps.items():
+        write_nifti(folder / f"saliency-{name}.nii.gz", saliency, affine)
+    write_json(folder / "grade.json", grading.summary)
+
+
+def _ask(
+    run: Run, scan: Scan, *, mirrored: bool, device: torch.device
+) -> tuple[dict[str, Any], list[View]]:
+    training = training_of(run)
+    grid = BackboneSettings.model_validate(settings_of(run)["backbone"]).grid
+    voxels = network_input(scan, grid, mirrored=mirrored)
+    tasks = list(weighted_tasks(run.supervision, training))
+    with deterministic(training.threads):
+        model = load_model(run, device=device)
+        image = torch.from_numpy(voxels)[None, None].to(device)
+        with torch.no_grad():
+            logits = model(image).logits
+        stored = {task.name: task.stored(logits[task.name]).cpu().numpy() for task in tasks}
+        maps = absolute_gradient(model, image, tasks, ExplanationSettings())
+    spacing = tuple(
+        float(s * n / g) for s, n, g in zip(scan.spacing_mm, scan.voxels.shape, grid, strict=True)
+    )
+    views = []
+    for head, gradient in maps.items():
+        saliency = gradient[0].cpu().numpy()
+        peak = max(float(saliency.max()), np.finfo(np.float32).tiny)
+        views.append(View(run.name, head, spacing, voxels, saliency / peak))
+    return {"run": run.name, **_probabilities(stored)}, views
+
+
+def _probabilities(stored: dict[str, Float[np.ndarray, "1 _"]]) -> dict[str, Any]:
+    row: dict[str, Any] = {"kl": None, "prob_kl": None, "prob_oa": None, "prob_oa_from_kl": None}
+    if "kl" in stored:
+        prob = softmax(stored["kl"].astype(np.float64), axis=1)[0]
+        row |= {"kl": int(prob.argmax()), "prob_kl": prob.tolist()}
+        row["prob_oa_from_kl"] = float(expit(oa_log_odds(stored["kl"].astype(np.float64)))[0])
+    if "oa" in stored:
+        row["prob_oa"] = float(expit(np.float64(stored["oa"][0, 0])))
+    return row
+
+
+def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean probabilities over the runs that have the head; the grade is that of the mean."""
+    mean: dict[str, Any] = {}
+    for key in ("prob_kl", "prob_oa", "prob_oa_from_kl"):
+        values = [row[key] for row in rows if row[key] is not None]
+        mean[key] = np.mean(values, axis=0).tolist() if values else None
+    mean["kl"] = None if mean["prob_kl"] is None else int(np.argmax(mean["prob_kl"]))
+    return mean
+
+
+def _side_warnings(side: str | None) -> list[str]:
+    if side is not None:
+        return []
+    return [
+        "the side of the knee was not given: the scan is taken as it is, in the frame of right "
+        "knees; give --side left for a left knee"
+    ]
+
+
+def _line(row: dict[str, Any]) -> str:
+    parts = []
+    if row["kl"] is not None:
+        probs = " ".join(f"{p:.3f}" for p in row["prob_kl"])
+        parts.append(f"KL {row['kl']} (P of 0..4: {probs})")
+        parts.append(f"OA from KL head {row['prob_oa_from_kl']:.3f}")
+    if row["prob_oa"] is not None:
+        parts.append(f"OA head {row['prob_oa']:.3f}")
+    return f"{row['run']}: " + ", ".join(parts)

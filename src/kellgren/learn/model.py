@@ -1,0 +1,125 @@
+"""One shared encoder and its heads, Eq. (2)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from kellgren.config import BackboneSettings, TrainingSettings
+from kellgren.faults import InputError
+from kellgren.learn.backbones import build_encoder
+from kellgren.learn.heads import Task, weighted_tasks
+from kellgren.runs import Run
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network gives for a batch.
+
+    Attributes:
+        features: Penultimate features z, the input of the heads.
+        logits: Logits of each head, by the name of its task.
+    """
+
+    features: Float[Tensor, "n f"]
+    logits: dict[str, Float[Tensor, "n _"]]
+
+
+class HierarchicalNet(nn.Module):
+    """Encoder f and heads g, h of Eq. (2).
+
+    Args:
+        encoder: Any module that maps images `(n, 1, d, h, w)` to features `(n, f)`.
+        n_features: f.
+        tasks: One linear head is built for each.
+        stacked: Let the OA head read the five KL logits instead of z, as the paper's released
+            scripts do; only where both heads exist.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, n_features: int, tasks: Iterable[Task], *, stacked: bool = False
+    ) -> None:
+        super().__init__()
+        widths = {task.name: task.n_logits for task in tasks}
+        self.stacked = stacked and set(widths) == {"oa", "kl"}
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.Linear(widths["kl"] if self.stacked and name == "oa" else n_features, n)
+                for name, n in widths.items()
+            }
+        )
+
+    def forward(self, image: Float[Tensor, "n 1 d h w"]) -> Output:
+        """Features and the logits of every head."""
+        z = self.encoder(image)
+        if not self.stacked:
+            return Output(z, {name: head(z) for name, head in self.heads.items()})
+        kl = self.heads["kl"](z)
+        return Output(z, {"oa": self.heads["oa"](kl), "kl": kl})
+
+
+def build_model(
+    backbone: str, *, settings: BackboneSettings, supervision: str, training: TrainingSettings
+) -> HierarchicalNet:
+    """A freshly initialised network; the caller seeds torch's generator."""
+    encoder = build_encoder(backbone, size=settings.size, grid=settings.grid)
+    tasks = weighted_tasks(supervision, training)
+    return HierarchicalNet(
+        encoder, encoder.n_features, tasks, stacked=training.heads == "stacked"
+    )
+
+
+def load_model(run: Run, *, device: torch.device) -> HierarchicalNet:
+    """The trained network of a run, in evaluation mode.
+
+    Raises:
+        InputError: If the run is not finished, or its weights do not fit its settings.
+    """
+    asked = settings_of(run)
+    model = build_model(
+        run.backbone,
+        settings=BackboneSettings.model_validate(asked["backbone"]),
+        supervision=run.supervision,
+        training=TrainingSettings.model_validate(asked["training"]),
+    )
+    try:
+        model.load_state_dict(load_file(run.weights))
+    except Exception as error:  # safetensors and torch raise several kinds for a damaged file
+        raise InputError(
+            str(run.weights),
+            str(error),
+            f"the weights of {run.name} as its run.json describes them",
+            "train this run again",
+        ) from error
+    return model.to(device).eval()
+
+
+def settings_of(run: Run) -> Mapping[str, Any]:
+    """What was asked of a finished run: the `asked` part of its `run.json`.
+
+    Raises:
+        InputError: If weights or settings are missing.
+    """
+    asked = run.record().get("asked")
+    if asked is None or not run.weights.exists():
+        raise InputError(
+            str(run.folder),
+            f"{sorted(p.name for p in run.folder.glob('*'))}",
+            "run.json and weights.safetensors of a finished training",
+            "train this run first",
+        )
+    return asked
+
+
+def training_of(run: Run) -> TrainingSettings:
+    """The training settings of a finished run.
+
+    Raises:
+        InputError: If the run is not finished.
+    """
+    return TrainingSettings.model_validate(settings_of(run)["training"])

@@ -1,0 +1,289 @@
+"""Training, section 3.4: a plain loop that a kill at any moment cannot change.
+
+The order of the cases and the noise of dropout are pure functions of (seed, epoch), and a
+checkpoint of everything else is written whole after each epoch. So a run that was stopped and taken
+up again ends with the same bits, on the same machine with the same number of threads.
+"""
+
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kellgren import __version__
+from kellgren.cohort import Case
+from kellgren.config import BackboneSettings, TrainingSettings
+from kellgren.faults import InputError
+from kellgren.files import completed, digest_of, digest_of_file, write_json
+from kellgren.learn.dataset import Batch, batches, epoch_order
+from kellgren.learn.heads import Task, supervised_loss, weighted_tasks
+from kellgren.learn.model import HierarchicalNet, build_model
+from kellgren.runs import Run
+from kellgren.store import Store
+from kellgren.tables import write_csv
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands, for whoever watches: 0-based epoch and step, and the last loss."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+
+
+Watch = Callable[[Step], None]
+
+
+def unwatched(step: Step) -> None:
+    """Nobody looks."""
+
+
+def train(
+    run: Run,
+    store: Store,
+    cases: Sequence[Case],
+    *,
+    backbone: BackboneSettings,
+    training: TrainingSettings,
+    device: torch.device,
+    watch: Watch = unwatched,
+) -> None:
+    """Train on the given cases; write `run.json`, `log.csv` and `weights.safetensors`.
+
+    Takes up an interrupted run at its last finished epoch, and does nothing where the weights
+    stand already.
+
+    Args:
+        run: Folder, backbone, supervision and seed.
+        store: Prepared volumes of the cases.
+        cases: Training cases; every epoch sees each once.
+        backbone: Size and grid of the encoder.
+        training: Optimisation settings.
+        device: Where to train.
+        watch: Called after every step.
+
+    Raises:
+        InputError: If the folder holds a run with other settings or data, or the loss is not finite.
+    """
+    asked = _asked(run, store, cases, backbone=backbone, training=training)
+    _refuse_other_settings(run, asked)
+    if run.weights.exists():
+        run.checkpoint.unlink(missing_ok=True)
+        return
+    with deterministic(training.threads):
+        started = time.time()
+        write_json(run.settings_file, {"asked": asked, "made_with": _made_with(device)})
+        torch.manual_seed(run.seed)
+        model = build_model(
+            run.backbone, settings=backbone, supervision=run.supervision, training=training
+        ).to(device)
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=training.lr, weight_decay=training.weight_decay
+        )
+        log = _restore(run, model, optimizer, asked=digest_of(asked), device=device)
+        weights = weighted_tasks(run.supervision, training)
+        for epoch in range(len(log), training.epochs):
+            order = [cases[i] for i in epoch_order(len(cases), seed=run.seed, epoch=epoch)]
+            knees = batches(store, order, batch_size=training.batch_size, device=device)
+            steps = math.ceil(len(cases) / training.batch_size)
+            torch.manual_seed(_epoch_seed(run.seed, epoch))
+            seen = _seen(run, watch, epoch=epoch, epochs=training.epochs, steps=steps)
+            log.append(train_epoch(model, optimizer, knees, weights=weights, seen=seen))
+            log[-1] = {"epoch": epoch + 1, "lr": training.lr, **log[-1]}
+            _save(run, model, optimizer, log=log, asked=digest_of(asked))
+        _finish(run, model, log=log, seconds=time.time() - started)
+
+
+def train_epoch(
+    model: HierarchicalNet,
+    optimizer: torch.optim.Optimizer,
+    knees: Iterator[Batch],
+    *,
+    weights: Mapping[Task, float],
+    seen: Callable[[int, float], None],
+) -> dict[str, float]:
+    """One pass over the knees; mean loss of the objective and of each head, and the seconds."""
+    model.train()
+    started, sums, n = time.time(), dict.fromkeys(["loss", *(t.name for t in weights)], 0.0), 0
+    for step, batch in enumerate(knees):
+        output = model(batch.image)
+        losses = {task.name: task.loss(output.logits[task.name], batch.kl) for task in weights}
+        loss = supervised_loss(losses, weights)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        n += len(batch.cases)
+        for name, value in {"loss": loss, **losses}.items():
+            sums[name] += value.item() * len(batch.cases)
+        seen(step, loss.item())
+    names = {name: name if name == "loss" else f"loss_{name}" for name in sums}
+    means = {names[name]: total / n for name, total in sums.items()}
+    return {**means, "seconds": time.time() - started}
+
+
+@contextmanager
+def deterministic(threads: int) -> Iterator[None]:
+    """Fix the number of threads and refuse operations whose result depends on their timing."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+
+
+def _asked(
+    run: Run,
+    store: Store,
+    cases: Sequence[Case],
+    *,
+    backbone: BackboneSettings,
+    training: TrainingSettings,
+) -> dict[str, Any]:
+    """Everything that decides the weights, as JSON."""
+    graded = sorted((case.case_id, case.kl) for case in cases)
+    return {
+        "run": run.name,
+        "backbone": backbone.model_dump(mode="json"),
+        "training": training.model_dump(mode="json"),
+        "train_cases": len(cases),
+        "grades_digest": digest_of(graded),
+        "store_digest": store.digest([case.case_id for case in cases]),
+        "cartilage": list(store.cartilage),
+    }
+
+
+def _refuse_other_settings(run: Run, asked: dict[str, Any]) -> None:
+    before = run.record().get("asked", asked)
+    if before == asked:
+        return
+    keys = [key for key in asked if before.get(key) != asked[key]]
+    raise InputError(
+        str(run.folder),
+        "; ".join(f"{key} was {before.get(key)} and now is {asked[key]}" for key in keys),
+        "the settings and data that this run was started with",
+        "choose another output folder, or delete this run to train it anew",
+    )
+
+
+def _epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
+
+
+def _made_with(device: torch.device) -> dict[str, Any]:
+    return {
+        "kellgren": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _seen(
+    run: Run, watch: Watch, *, epoch: int, epochs: int, steps: int
+) -> Callable[[int, float], None]:
+    def seen(step: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise InputError(
+                f"{run.folder}, epoch {epoch + 1}, step {step + 1}",
+                f"a loss of {loss}",
+                "a finite loss",
+                "lower training.lr in the study file; the last whole epoch is kept",
+            )
+        watch(Step(epoch, epochs, step, steps, loss))
+
+    return seen
+
+
+def _save(
+    run: Run,
+    model: HierarchicalNet,
+    optimizer: torch.optim.Optimizer,
+    *,
+    log: list[dict[str, float]],
+    asked: str,
+) -> None:
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(t) for name, t in state.items()}
+    with completed(run.checkpoint) as temporary:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            temporary,
+            metadata={"log": json.dumps(log), "asked": asked},
+        )
+    write_csv(run.log, pd.DataFrame(log))
+
+
+def _restore(
+    run: Run,
+    model: HierarchicalNet,
+    optimizer: torch.optim.Optimizer,
+    *,
+    asked: str,
+    device: torch.device,
+) -> list[dict[str, float]]:
+    """Load the last checkpoint into model and optimizer; the log so far, empty at the start."""
+    if not run.checkpoint.exists():
+        return []
+    with safe_open(run.checkpoint, framework="pt", device=str(device)) as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if metadata["asked"] != asked:
+        raise InputError(
+            str(run.checkpoint),
+            "a checkpoint of other settings",
+            "one of the settings in run.json",
+            "delete this run to train it anew",
+        )
+    model.load_state_dict(_with_prefix(tensors, "model."))
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _with_prefix(tensors, "optimizer.").items():
+        index, key = name.split(".", 1)
+        states.setdefault(int(index), {})[key] = tensor.cpu() if key == "step" else tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    log: list[dict[str, float]] = json.loads(metadata["log"])
+    return log
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _finish(
+    run: Run, model: HierarchicalNet, *, log: list[dict[str, float]], seconds: float
+) -> None:
+    """Write the weights last: where they stand, everything else does."""
+    state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    with completed(run.weights) as temporary:
+        save_file(state, temporary)
+        trained = {
+            "epochs": len(log),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "train_seconds": round(sum(row["seconds"] for row in log), 3),
+            "last_session_seconds": round(seconds, 3),
+            "weights_digest": digest_of_file(temporary),
+        }
+        write_json(run.settings_file, {**run.record(), "trained": trained})
+    run.checkpoint.unlink(missing_ok=True)

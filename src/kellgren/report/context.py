@@ -1,0 +1,115 @@
+"""Tables 4 and 5: published radiomics rows beside this study's models (Appendix C)."""
+
+from kellgren.report import facts
+from kellgren.report.published import CONTEXT, published
+from kellgren.report.table import (
+    ABSENT,
+    Cell,
+    Column,
+    Group,
+    Omitted,
+    Row,
+    Table,
+    number,
+    over_seeds,
+    seed_cell,
+    short,
+)
+from kellgren.report.terms import BACKBONES, SUPERVISIONS, in_order, spoken
+from kellgren.study import StudyResult
+
+INPUT: dict[str, str] = {
+    "single_oa": "3-D MRI, OA labels",
+    "single_kl": "3-D MRI, KL grades",
+    "dual": "3-D MRI, OA labels and KL grades",
+}
+COLUMNS: dict[str, tuple[str, str, str]] = {
+    "oa": ("accuracy", "f1", "auc"),
+    "kl": ("accuracy", "macro_f1", "macro_auc"),
+}
+NOT_CONTROLLED = (
+    "This comparison is not controlled: the studies differ in preprocessing, input, validation"
+    " (means and standard deviations over repetitions there, one fixed test split here) and in"
+    " the definition of the metrics, so no row is marked as best and none should be ranked."
+)
+
+
+def table4(result: StudyResult) -> Table | Omitted:
+    """Binary OA classification beside the rows of Chen et al."""
+    f1 = (
+        "Chen et al. report the macro-F1 of two classes, this work the F1 of the OA class: the"
+        " two columns of numbers are not the same quantity."
+    )
+    return _contextual(result, "oa", ("table4", "Table 4. Contextual benchmark, OA", "F1", f1))
+
+
+def table5(result: StudyResult) -> Table | Omitted:
+    """Five-class KL grading beside the rows of Chen et al."""
+    auc = "The definition of a five-class AUC may differ between the studies."
+    names = ("table5", "Table 5. Contextual benchmark, KL grade", "Macro-F1", auc)
+    return _contextual(result, "kl", names)
+
+
+def _contextual(
+    result: StudyResult, task: str, names: tuple[str, str, str, str]
+) -> Table | Omitted:
+    name, title, f1, footnote = names
+    rows = _our_rows(result, task)
+    if not rows:
+        return Omitted(name, title, f"no run was scored on the task {task.upper()}")
+    return Table(
+        name=name,
+        title=title,
+        caption=(
+            "For context only. Chen et al. (2026), arXiv 2603.02367, mean ± standard deviation"
+            f" as printed in the paper; this study: n = {facts.test_cases(result)} test knees,"
+            f" {facts.seed_words(result)}."
+        ),
+        stub=("Study", "Method", "Input and supervision"),
+        columns=(
+            Column("Accuracy"),
+            Column(f1, "b" if task == "oa" else ""),
+            Column("AUC" if task == "oa" else "Macro-AUC", "" if task == "oa" else "b"),
+        ),
+        groups=(
+            Group("Chen et al.", _their_rows(task), reference=True),
+            Group("This study", tuple(rows)),
+        ),
+        footnotes=(NOT_CONTROLLED, footnote, facts.measured_on(result)),
+    )
+
+
+def _their_rows(task: str) -> tuple[Row, ...]:
+    return tuple(
+        Row(
+            (row.method, row.images),
+            tuple(
+                Cell(f"{number(mean, digits=2)} ± {number(sd, digits=2)}", mean)
+                for mean, sd in (row.accuracy, row.macro_f1, row.auc)
+            ),
+        )
+        for row in CONTEXT[task]
+    )
+
+
+def _our_rows(result: StudyResult, task: str) -> list[Row]:
+    scored = result.performance[result.performance["task"] == task]
+    if scored.empty:
+        return []
+    values = over_seeds(scored, ["backbone", "supervision", "metric"])
+    rows = []
+    for backbone in in_order(scored["backbone"], BACKBONES):
+        mine = scored[scored["backbone"] == backbone]
+        for supervision in in_order(mine["supervision"], SUPERVISIONS):
+            name = f"{spoken(BACKBONES, backbone)} {spoken(SUPERVISIONS, supervision)}"
+            cells = []
+            for metric in COLUMNS[task]:
+                theirs = short(published("table1", backbone, supervision, f"{task}_{metric}"))
+                key = (backbone, supervision, metric)
+                if key not in values.index:
+                    cells.append(Cell(ABSENT, published=theirs))
+                    continue
+                mean, sd, _ = values.loc[key]
+                cells.append(seed_cell(mean, sd, published=theirs))
+            rows.append(Row((name, INPUT.get(supervision, supervision)), tuple(cells)))
+    return rows

@@ -1,0 +1,220 @@
+"""The record that every printed table passes through, before HTML, Markdown or LaTeX."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+ABSENT = "–"
+TIE = 1e-12
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: What is printed.
+        value: The unrounded number behind the text; None where there is none.
+        best: Whether the cell holds the best value of its group and column; ties are all best.
+        published: What the paper printed for this cell, such as ".8807"; empty where nothing.
+        note: Printed small below the text, such as the count "78/98" behind an accuracy.
+    """
+
+    text: str
+    value: float | None = None
+    best: bool = False
+    published: str = ""
+    note: str = ""
+
+
+EMPTY = Cell(ABSENT)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Labels at the left, then one cell a column."""
+
+    labels: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that belong together, such as the models of one backbone.
+
+    Attributes:
+        name: Printed once, at the left of the group.
+        rows: Rows of the group.
+        reference: Whether these rows are for reference only (chance levels, published rows).
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """Heading of a column; `marks` are the letters of the footnotes that it carries."""
+
+    title: str
+    marks: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that can be printed.
+
+    Attributes:
+        name: Name of its files, such as "table1".
+        title: Title, such as "Table 1. Predictive performance".
+        caption: What is shown and how much doubt it carries: n, seeds, interval, correction.
+        stub: Headings of the group names and of the row labels.
+        columns: Headings of the cells.
+        spans: Headings above the columns, each with the number of columns that it spans; empty
+            where there are none.
+        groups: Body.
+        footnotes: Lettered a, b, c in this order.
+    """
+
+    name: str
+    title: str
+    caption: str
+    stub: tuple[str, ...]
+    columns: tuple[Column, ...]
+    groups: tuple[Group, ...]
+    spans: tuple[tuple[str, int], ...] = ()
+    footnotes: tuple[str, ...] = ()
+
+    def lettered(self) -> list[tuple[str, str]]:
+        """Footnotes with their letters."""
+        return [(letter(position), text) for position, text in enumerate(self.footnotes)]
+
+
+@dataclass(frozen=True)
+class Omitted:
+    """A table or figure that cannot be made from this study, and why."""
+
+    name: str
+    title: str
+    reason: str
+
+
+def letter(position: int) -> str:
+    """Letter of a footnote.
+
+    >>> letter(0), letter(2)
+    ('a', 'c')
+    """
+    return chr(ord("a") + position)
+
+
+def number(value: float, *, digits: int = 4, signed: bool = False) -> str:
+    """A number as it is printed, with a true minus sign; NaN is a dash.
+
+    >>> number(0.88066), number(-0.5, digits=2), number(0.5, digits=1, signed=True)
+    ('0.8807', '−0.50', '+0.5')
+    >>> number(float("nan")), number(-0.00001)
+    ('–', '0.0000')
+    """
+    if math.isnan(value):
+        return ABSENT
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def p_value(value: float) -> str:
+    """A p-value as it is printed.
+
+    >>> p_value(0.0423), p_value(0.00002), p_value(1.0), p_value(float("nan"))
+    ('0.0423', '<0.0001', '1.0000', '–')
+    """
+    return "<0.0001" if value < 1e-4 else number(value)
+
+
+def short(value: float | None, *, digits: int = 4) -> str:
+    """A published value without its leading zero; empty for None.
+
+    >>> short(0.8807), short(-0.802, digits=3), short(1.0, digits=3), short(None)
+    ('.8807', '−.802', '1.000', '')
+    """
+    if value is None:
+        return ""
+    text = number(value, digits=digits)
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
+
+
+def count_behind(value: float, n: int) -> str:
+    """The count k of an accuracy k/n, as "k/n"; empty where the value is not one.
+
+    >>> count_behind(78 / 98, 98), count_behind(0.5, 3)
+    ('78/98', '')
+    """
+    k = value * n
+    if math.isnan(k) or abs(k - round(k)) > 1e-6:
+        return ""
+    return f"{round(k)}/{n}"
+
+
+def interval(low: float, high: float, *, digits: int = 3) -> str:
+    """An interval as it is printed; empty where it is not known.
+
+    >>> interval(-0.01, 0.25)
+    '[−0.010, 0.250]'
+    """
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    return f"[{number(low, digits=digits)}, {number(high, digits=digits)}]"
+
+
+def over_seeds(table: pd.DataFrame, keys: Sequence[str], value: str = "value") -> pd.DataFrame:
+    """Mean and standard deviation over the seeds of each combination of keys.
+
+    Returns:
+        The keys as index and the columns mean, sd (n - 1; NaN for one seed) and seeds.
+    """
+    grouped = table.groupby(list(keys), sort=False)[value]
+    return grouped.agg(mean="mean", sd="std", seeds="count")
+
+
+def seed_cell(
+    mean: float, sd: float, *, digits: int = 4, published: str = "", note: str = ""
+) -> Cell:
+    """A value over seeds, with its standard deviation where there is one."""
+    if math.isnan(mean):
+        return Cell(ABSENT, None, published=published)
+    text = number(mean, digits=digits)
+    if not math.isnan(sd):
+        text, note = f"{text} ± {number(sd, digits=digits)}", ""
+    return Cell(text, mean, published=published, note=note)
+
+
+def mark_best(rows: Sequence[Row], columns: Iterable[int]) -> tuple[Row, ...]:
+    """Mark the highest value of each of these columns; ties are all marked.
+
+    A column with fewer than two values has no best one.
+
+    >>> rows = [Row(("a",), (Cell("1", 1.0),)), Row(("b",), (Cell("1", 1.0),))]
+    >>> [row.cells[0].best for row in mark_best(rows, [0])]
+    [True, True]
+    """
+    top = {column: _highest(rows, column) for column in columns}
+    return tuple(
+        replace(row, cells=tuple(_marked(c, top.get(i)) for i, c in enumerate(row.cells)))
+        for row in rows
+    )
+
+
+def _highest(rows: Sequence[Row], column: int) -> float | None:
+    values = [v for row in rows if (v := row.cells[column].value) is not None]
+    return max(values) if len(values) > 1 else None
+
+
+def _marked(cell: Cell, top: float | None) -> Cell:
+    if top is None or cell.value is None:
+        return cell
+    return replace(cell, best=cell.value >= top - TIE)

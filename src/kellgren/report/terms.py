@@ -1,0 +1,64 @@
+"""How the things of a study are named and ordered on a page: the paper's own headings."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+BACKBONES: dict[str, str] = {"resnet3d": "ResNet3D", "m3t": "M3T", "nnmamba": "nnMamba"}
+
+SUPERVISIONS: dict[str, str] = {
+    "single_oa": "Single-OA",
+    "single_kl": "Single-KL",
+    "dual": "Dual",
+}
+
+# Name of a branch -> (supervision, head); the columns of Fig. 3 to 5 and the rows of Table 3.
+BRANCHES: dict[str, tuple[str, str]] = {
+    "Single-OA": ("single_oa", "oa"),
+    "Single-KL": ("single_kl", "kl"),
+    "Dual-OA": ("dual", "oa"),
+    "Dual-KL": ("dual", "kl"),
+}
+
+TASKS: dict[str, str] = {"oa": "OA", "kl": "KL"}
+
+METRICS: dict[str, str] = {
+    "auc": "AUC",
+    "macro_auc": "Macro-AUC",
+    "accuracy": "Accuracy",
+    "f1": "F1",
+    "macro_f1": "Macro-F1",
+    "mass_roi": "mass@ROI",
+    "top1_roi": "top1@ROI",
+    "dice_5": "Dice@5",
+    "dice_10": "Dice@10",
+}
+
+# The six columns of Table 1, (task, metric) from left to right.
+PERFORMANCE: tuple[tuple[str, str], ...] = (
+    ("oa", "auc"),
+    ("oa", "accuracy"),
+    ("oa", "f1"),
+    ("kl", "macro_auc"),
+    ("kl", "accuracy"),
+    ("kl", "macro_f1"),
+)
+
+
+def spoken(names: Mapping[str, str], key: str) -> str:
+    """Printed name of a key; a key that the paper does not have is printed as it stands.
+
+    >>> spoken(BACKBONES, "m3t"), spoken(BACKBONES, "radiomics_all")
+    ('M3T', 'radiomics_all')
+    """
+    return names.get(key, key)
+
+
+def in_order(keys: "pd.Series[str]", names: Mapping[str, str]) -> list[str]:
+    """Distinct keys, those of the paper first and in its order, then the others by name.
+
+    >>> in_order(pd.Series(["zeta", "m3t", "resnet3d", "m3t"]), BACKBONES)
+    ['resnet3d', 'm3t', 'zeta']
+    """
+    present = set(keys.dropna().astype(str))
+    return [key for key in names if key in present] + sorted(present - set(names))

@@ -1,0 +1,131 @@
+import nibabel
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from kellgren.config import BackboneSettings, ExplanationSettings, TrainingSettings
+from kellgren.exemplars import read_exemplars
+from kellgren.learn.explain import (
+    absolute_gradient,
+    exemplar_cases,
+    explain,
+    gradients,
+    noisy_gradient_input,
+)
+from kellgren.learn.heads import KL, OA
+from kellgren.learn.model import HierarchicalNet
+from kellgren.learn.predict import predict
+from kellgren.learn.train import train
+from kellgren.runs import Run
+from kellgren.tables import Features, Predictions, read_overlaps
+from tests.conftest import GRID
+
+CPU = torch.device("cpu")
+
+
+class Weighted(nn.Module):
+    """One feature, the weighted sum of the voxels: its gradient is known."""
+
+    n_features = 1
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return (image * self.weight).flatten(1).sum(1, keepdim=True)
+
+
+def weighted_net() -> HierarchicalNet:
+    torch.manual_seed(0)
+    return HierarchicalNet(Weighted(torch.randn(3, 4, 5)), 1, [OA, KL]).eval()
+
+
+def test_the_gradient_of_a_linear_network_is_its_weights():
+    model, image = weighted_net(), torch.randn(2, 1, 3, 4, 5)
+    maps = gradients(model, image, [OA, KL])
+    expected = model.encoder.weight * model.heads["oa"].weight[0, 0]
+    assert torch.allclose(maps["oa"], expected.expand(2, 3, 4, 5))
+    grade = model(image).logits["kl"].argmax(1)
+    rows = model.heads["kl"].weight[grade, 0]
+    assert torch.allclose(maps["kl"], rows[:, None, None, None] * model.encoder.weight)
+
+
+def test_saliency_is_the_magnitude_so_it_is_never_negative():
+    model, image = weighted_net(), torch.randn(2, 1, 3, 4, 5)
+    maps = absolute_gradient(model, image, [OA, KL], ExplanationSettings())
+    assert torch.equal(maps["oa"], gradients(model, image, [OA])["oa"].abs())
+
+
+def test_without_noise_the_releases_variant_is_the_positive_gradient_times_input():
+    model, image = weighted_net(), torch.randn(2, 1, 3, 4, 5)
+    settings = ExplanationSettings(method="noisy_gradient_input", copies=2, noise_sd=0)
+    maps = noisy_gradient_input(model, image, [OA], settings)
+    expected = (gradients(model, image, [OA])["oa"] * image[:, 0]).clamp(min=0)
+    assert torch.allclose(maps["oa"], expected)
+
+
+@pytest.fixture(scope="module")
+def finished(store, knees, tmp_path_factory) -> Run:
+    run = Run.at(tmp_path_factory.mktemp("runs") / "resnet3d-dual-s0")
+    training = TrainingSettings(epochs=1, batch_size=4, threads=1)
+    backbone = BackboneSettings(size="small", grid=GRID)
+    train(run, store, knees[:10], backbone=backbone, training=training, device=CPU)
+    predict(run, store, knees, device=CPU)
+    kept = exemplar_cases(store, knees[10:])
+    settings = ExplanationSettings()
+    explain(run, store, knees[10:], settings=settings, exemplars=kept, device=CPU)
+    return run
+
+
+def test_predictions_hold_logits_of_both_heads_for_both_splits(finished, knees):
+    test, train_ = (Predictions.read(finished.predictions, split=s) for s in ("test", "train"))
+    assert test.case_id.tolist() == [c.case_id for c in knees[10:]]
+    assert train_.kl.tolist() == [c.kl for c in knees[:10]]
+    assert test.oa_source == "head"
+    assert np.allclose(test.prob_kl.sum(1), 1)
+
+
+def test_features_are_the_input_of_the_heads(finished):
+    features = Features.read(finished.features).of_split("test")
+    from kellgren.learn.model import load_model
+
+    model = load_model(finished, device=CPU)
+    logits = model.heads["oa"](torch.tensor(features.z, dtype=torch.float32))[:, 0]
+    test = Predictions.read(finished.predictions)
+    assert np.allclose(logits.detach().numpy(), test.score_oa, atol=1e-5)
+
+
+def test_each_test_knee_has_an_overlap_per_head(finished, knees):
+    table = read_overlaps(finished.overlap)
+    assert sorted(zip(table["case_id"], table["head"], strict=True)) == sorted(
+        (c.case_id, head) for c in knees[10:] for head in ("oa", "kl")
+    )
+    assert table["mass_roi"].between(0, 1).all()
+    assert (table["cartilage_share"] == 64 / 4096).all()
+
+
+def test_exemplars_are_one_knee_a_grade_chosen_without_a_model(finished, knees):
+    kept = {e.case_id: e.kl for e in read_exemplars(finished.exemplars)}
+    assert sorted(kept.values()) == [0, 1, 2, 3, 4]
+
+
+def test_kept_maps_lie_on_the_scans_own_grid(finished, knees):
+    maps = sorted(finished.saliency.glob("*.nii.gz"))
+    assert len(maps) == 10
+    case = next(c for c in knees if maps[0].name.startswith(c.case_id))
+    saliency, scan = nibabel.load(maps[0]), nibabel.load(case.image)
+    assert saliency.shape == scan.shape
+    assert np.allclose(saliency.affine, scan.affine)
+    assert saliency.get_fdata().max() > 0
+
+
+def test_explaining_again_with_other_settings_is_done_anew(finished, store, knees):
+    before = pd.read_csv(finished.overlap)
+    settings = ExplanationSettings(method="noisy_gradient_input", copies=2)
+    explain(finished, store, knees[10:], settings=settings, exemplars=(), device=CPU)
+    after = pd.read_csv(finished.overlap)
+    assert not np.allclose(before["mass_roi"], after["mass_roi"])
+    assert finished.record()["explained"]["method"] == "noisy_gradient_input"
