@@ -10,7 +10,7 @@ from kellgren.store import Store
 from kellgren.volume import write_nifti
 
 SHARED = Path(__file__).parents[2] / "shared"
-GRID = (16, 16, 16)
+GRID = (24, 24, 24)
 
 
 def made_case(folder: Path, i: int, split: str, kl: int) -> Case:

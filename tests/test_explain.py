@@ -104,7 +104,7 @@ def test_each_test_knee_has_an_overlap_per_head(finished, knees):
         (c.case_id, head) for c in knees[10:] for head in ("oa", "kl")
     )
     assert table["mass_roi"].between(0, 1).all()
-    assert (table["cartilage_share"] == 64 / 4096).all()
+    assert (table["cartilage_share"] == 64 / 24**3).all()
 
 
 def test_exemplars_are_one_knee_a_grade_chosen_without_a_model(finished, knees):

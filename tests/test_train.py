@@ -111,8 +111,8 @@ def watch(step):
     if step.epoch * step.steps + step.step == int(at):
         os.kill(os.getpid(), signal.SIGKILL)
 train(
-    Run.at(Path(folder) / name), Store(Path(prepared), (16, 16, 16), (2, 4, 5)), cases,
-    backbone=BackboneSettings(size="small", grid=(16, 16, 16)),
+    Run.at(Path(folder) / name), Store(Path(prepared), (24, 24, 24), (2, 4, 5)), cases,
+    backbone=BackboneSettings(size="small", grid=(24, 24, 24)),
     training=TrainingSettings(epochs=3, batch_size=4, lr=1e-3, threads=1),
     device=torch.device("cpu"), watch=watch,
 )

@@ -4,10 +4,8 @@ import csv
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import pandas as pd
 from kellgren.faults import InputError
 from kellgren.files import completed
 from kellgren.labels import KL_GRADES, OA_THRESHOLD, oa_from_kl
+from kellgren.sheets import check_columns, number_or_none, read_csv
 
 SPLITS = ("train", "test")
 SIDES = ("right", "left")
@@ -69,7 +68,7 @@ def read_cohort(path: Path) -> list[Case]:
         InputError: If a column is missing, a cell cannot be used, or the knees do not fit together
             (see `check_cohort`).
     """
-    rows = read_rows(path)
+    rows = read_csv(path)
     check_columns(path, list(rows[0][1]) if rows else [], REQUIRED, optional=OPTIONAL)
     cases = [_case(row, f"{path}, line {line}", path.parent) for line, row in rows]
     check_cohort(cases, str(path))
@@ -130,6 +129,29 @@ def check_cohort(cases: Sequence[Case], where: str) -> None:
             )
 
 
+def check_files(cases: Sequence[Case]) -> None:
+    """Refuse a cohort whose files are not there.
+
+    Raises:
+        InputError: Naming the first missing scan or mask, and how many are missing.
+    """
+    paths = [
+        (case.case_id, path)
+        for case in cases
+        for path in (case.image, case.segmentation)
+        if path is not None
+    ]
+    missing = [(case_id, path) for case_id, path in paths if not path.exists()]
+    if missing:
+        case_id, path = missing[0]
+        raise InputError(
+            f"case {case_id}: {path}",
+            f"no such file ({len(missing)} of {len(paths)} scans and masks are missing)",
+            "every scan and mask of the cohort",
+            "download or unpack them, or correct the paths",
+        )
+
+
 def check_case_id(case_id: str, where: str) -> str:
     """The id itself, where it can name a file on every system.
 
@@ -145,79 +167,6 @@ def check_case_id(case_id: str, where: str) -> str:
             "rename the case",
         )
     return case_id
-
-
-def read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a CSV file as text, each with the number of its last line; empty lines are skipped.
-
-    Raises:
-        InputError: If the file cannot be read, is not UTF-8, has a quotation mark that is not
-            closed, a column twice, or a row of another length than the header.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            lines = [(reader.line_num, cells) for cells in reader if any(cells)]
-    except OSError as error:
-        raise InputError(
-            str(path),
-            error.strerror or "a file that cannot be read",
-            "a CSV table",
-            "check the path and its permissions",
-        ) from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(
-            str(path), str(error), "a CSV table in UTF-8", "save the table again as UTF-8 CSV"
-        ) from error
-    if not lines:
-        raise InputError(str(path), "an empty table", "a header and rows", "write the table again")
-    header = [name.strip() for name in lines[0][1]]
-    return [(line, _pair(header, cells, f"{path}, line {line}")) for line, cells in lines[1:]]
-
-
-def check_columns(
-    path: Path, names: list[str], required: Iterable[str], *, optional: Iterable[str] = ()
-) -> None:
-    """Refuse a table that lacks a column, or spells an optional one in another case.
-
-    Raises:
-        InputError: With the nearest name that the table has.
-    """
-    lowered = {name.casefold(): name for name in names}
-    for name in required:
-        if name not in names:
-            raise InputError(
-                str(path),
-                f"the columns {names}",
-                f"a column '{name}'",
-                _advice(name, names, lowered),
-            )
-    for name in optional:
-        if name not in names and name in lowered:
-            raise InputError(
-                str(path), f"the column '{lowered[name]}'", f"'{name}'", "rename the column"
-            )
-
-
-def _advice(name: str, names: list[str], lowered: dict[str, str]) -> str:
-    if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
-        return "separate the columns by commas"
-    near = get_close_matches(name, list(lowered), n=1)
-    return f"did you mean '{lowered[near[0]]}'?" if near else "add it"
-
-
-def _pair(header: list[str], cells: list[str], where: str) -> dict[str, str]:
-    twice = {name for name in header if header.count(name) > 1}
-    if twice:
-        raise InputError(where, f"the column {sorted(twice)} twice", "each once", "drop one")
-    if len(cells) != len(header):
-        raise InputError(
-            where,
-            f"{len(cells)} cells",
-            f"{len(header)}, as in the header",
-            "look for a missing or surplus comma",
-        )
-    return dict(zip(header, cells, strict=True))
 
 
 def _case(row: dict[str, str], where: str, folder: Path) -> Case:
@@ -267,23 +216,6 @@ def _check_oa(value: str, kl: int, where: str) -> None:
             f"{expected}, by Eq. (1)",
             "correct one of the two, or drop the column oa",
         )
-
-
-def number_or_none(value: str, where: str) -> float | None:
-    """A positive number, or None for an empty cell.
-
-    Raises:
-        InputError: If it is neither.
-    """
-    if not value.strip():
-        return None
-    try:
-        number = float(value) if value.isascii() else float("nan")
-    except ValueError:
-        number = float("nan")
-    if not (isfinite(number) and number > 0):
-        raise InputError(where, f"{value[:80]!a}", "a positive number or nothing", "correct it")
-    return number
 
 
 def _path(value: str, folder: Path, where: str) -> Path:

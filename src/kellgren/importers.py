@@ -1,16 +1,13 @@
 """Releases of public data sets, as cohorts."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import pandas as pd
-
-from kellgren.cohort import Case, check_cohort, check_columns, number_or_none, read_rows
+from kellgren.cohort import Case, check_cohort, check_files
 from kellgren.faults import InputError
-
+from kellgren.sheets import check_columns, number_or_none, read_csv, read_excel
 
 Value = TypeVar("Value")
 
@@ -65,7 +62,7 @@ def import_oaizib_cm(root: Path, *, tables_only: bool = False) -> Imported:
     ]
     check_cohort(cases, str(root))
     if not tables_only:
-        _check_files(cases, root)
+        check_files(cases)
     return Imported(cases, without_grade, _oaizib_notes(cases, without_grade))
 
 
@@ -110,22 +107,11 @@ def _oaizib_knees(root: Path, split: str) -> list[_Knee]:
 
 
 def _oaizib_table(path: Path) -> list[_Knee]:
-    rows = read_rows(path) if path.suffix == ".csv" else _excel_rows(path)
+    rows = read_csv(path) if path.suffix == ".csv" else read_excel(path)
     names = list(rows[0][1]) if rows else []
     subject = "OAI-SubjectID" if "OAI-SubjectID" in names else "SubjectID"
     check_columns(path, names, (subject, "CMT-ID", "KneeSide", "KLGrade", "Gender", "Age", "BMI"))
     return [_oaizib_knee(row, row[subject], f"{path}, line {line}") for line, row in rows]
-
-
-def _excel_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    try:
-        table = pd.read_excel(path, dtype=str, keep_default_na=False, engine="openpyxl")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(
-            str(path), str(error), "an Excel table", "download the table again"
-        ) from error
-    rows = table.astype(str).to_dict(orient="records")
-    return [(n + 2, {str(k): str(v) for k, v in row.items()}) for n, row in enumerate(rows)]
 
 
 def _oaizib_knee(row: dict[str, str], subject: str, where: str) -> _Knee:
@@ -175,23 +161,6 @@ def _oaizib_case(knee: _Knee, kl: int, split: str, root: Path) -> Case:
         sex=knee.sex,
         bmi=knee.bmi,
     )
-
-
-def _check_files(cases: Sequence[Case], root: Path) -> None:
-    missing = [
-        (case, path)
-        for case in cases
-        for path in (case.image, case.segmentation)
-        if path is not None and not path.is_file()
-    ]
-    if missing:
-        case, path = missing[0]
-        raise InputError(
-            f"case {case.case_id}, {path}",
-            f"no such file ({len(missing)} of {2 * len(cases)} scans and masks are missing)",
-            "imagesTr, labelsTr, imagesTs and labelsTs, unpacked",
-            f"unpack the archives of the release in {root}",
-        )
 
 
 def _oaizib_notes(cases: Sequence[Case], without_grade: Sequence[str]) -> list[str]:

@@ -65,10 +65,9 @@ class Predictions:
         case_id, kl = table["case_id"].to_numpy(dtype=object), _grades(table, path)
         for name, prob in (("prob_oa", prob_oa), ("prob_kl_0..4", prob_kl)):
             _check_probabilities(path, name, prob)
+        score_kl = prob_kl
         if logit_kl is not None:
             score_kl, prob_kl = grade_log_odds(logit_kl), softmax(logit_kl, axis=1)
-        else:
-            score_kl = prob_kl
         if logit_oa is not None:
             score, prob, source = logit_oa[:, 0], expit(logit_oa[:, 0]), "head"
         elif prob_oa is not None:
@@ -165,13 +164,15 @@ def read_overlaps(path: Path) -> pd.DataFrame:
     Raises:
         InputError: If `case_id`, `head` or one of the four measures of section 3.5.3 is missing.
     """
-    table = pd.read_csv(path, dtype={"case_id": str, "head": str}, keep_default_na=False,
-                        na_values=["", "nan"])
+    table = pd.read_csv(
+        path, dtype={"case_id": str, "head": str}, keep_default_na=False, na_values=["", "nan"]
+    )
     needed = ["case_id", "head", "mass_roi", "top1_roi", "dice_5", "dice_10"]
     missing = [name for name in needed if name not in table.columns]
     if missing:
-        raise InputError(str(path), f"the columns {list(table.columns)}", f"{needed}",
-                         f"add {missing}")
+        raise InputError(
+            str(path), f"the columns {list(table.columns)}", f"{needed}", f"add {missing}"
+        )
     return table
 
 
@@ -184,6 +185,10 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 def _read_rows(path: Path, split: str) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(
+            str(path), "no such file", "a table of predictions", "predict with this run first"
+        ) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(str(path), str(error), "a CSV table", "write it again") from error
     missing = [name for name in ("case_id", "kl") if name not in table.columns]
@@ -205,9 +210,7 @@ def _read_rows(path: Path, split: str) -> pd.DataFrame:
     return table.sort_values("case_id", kind="stable").reset_index(drop=True)
 
 
-def _block(
-    table: pd.DataFrame, path: Path, names: list[str]
-) -> Float[np.ndarray, "n k"] | None:
+def _block(table: pd.DataFrame, path: Path, names: list[str]) -> Float[np.ndarray, "n k"] | None:
     """The named columns as numbers; None where all of them are absent or empty."""
     present = [name for name in names if name in table.columns and (table[name] != "").any()]
     if not present:
@@ -216,13 +219,13 @@ def _block(
         missing = [name for name in names if name not in present]
         raise InputError(str(path), f"{present} only", f"all of {names}", f"add {missing}")
     values = table[names].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    bad = np.flatnonzero(np.isnan(values).any(axis=1))
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(bad):
         row = table.iloc[bad[0]]
         raise InputError(
             f"{path}, case {row['case_id']}",
             f"{dict(row[names])}",
-            "numbers",
+            "finite numbers",
             "predict this case again",
         )
     return values

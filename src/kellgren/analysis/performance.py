@@ -64,7 +64,7 @@ def called_kl(predictions: Predictions) -> Int[np.ndarray, " n"]:
     Raises:
         InputError: If the model has no KL head.
     """
-    return np.asarray(_of_kl_head(predictions.prob_kl).argmax(axis=1))
+    return np.asarray(of_kl_head(predictions.prob_kl).argmax(axis=1))
 
 
 def confusion(
@@ -106,7 +106,7 @@ def kl_macro_auc(predictions: Predictions) -> float:
 
     NaN where a grade is absent: a mean over fewer grades would be another quantity.
     """
-    score = _of_kl_head(predictions.score_kl)
+    score = of_kl_head(predictions.score_kl)
     return float(np.mean([auc(predictions.kl == k, score[:, k]) for k in range(KL_GRADES)]))
 
 
@@ -146,7 +146,12 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     return float(centre - half), float(centre + half)
 
 
-def _of_kl_head(values: Float[np.ndarray, "n 5"] | None) -> Float[np.ndarray, "n 5"]:
+def of_kl_head(values: Float[np.ndarray, "n 5"] | None) -> Float[np.ndarray, "n 5"]:
+    """The scores or probabilities of the KL head, which must be there.
+
+    Raises:
+        InputError: If the model has no KL head.
+    """
     if values is None:
         raise InputError(
             "a KL metric",

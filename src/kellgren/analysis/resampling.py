@@ -18,7 +18,7 @@ from kellgren.analysis.performance import (
     called_kl,
     called_oa,
     class_f1,
-    kl_macro_auc,
+    of_kl_head,
 )
 from kellgren.faults import InputError
 from kellgren.labels import KL_GRADES, oa_from_kl
@@ -47,14 +47,17 @@ class Resamples:
     counts: Int[np.ndarray, "n b"]
     wanted: int
 
+    def suffice(self, values: Float[np.ndarray, " b"]) -> bool:
+        """Whether at least `wanted` of the values are not NaN."""
+        return int((~np.isnan(values)).sum()) >= self.wanted
+
     def defined(self, values: Float[np.ndarray, " b"]) -> tuple[Float[np.ndarray, " m"], int]:
         """The first `wanted` values that are not NaN, and how many were redrawn to get them.
 
         Raises:
             InputError: If more than 1 % of the values are NaN, as when a grade has few cases.
         """
-        kept = np.flatnonzero(~np.isnan(values))[: self.wanted]
-        if len(kept) < self.wanted:
+        if not self.suffice(values):
             share = np.isnan(values).mean()
             raise InputError(
                 f"the bootstrap of {len(self.counts)} cases",
@@ -62,6 +65,7 @@ class Resamples:
                 "at most 1%",
                 "use more test cases of the rarest grade; no interval is given",
             )
+        kept = np.flatnonzero(~np.isnan(values))[: self.wanted]
         return values[kept], int(kept[-1]) + 1 - self.wanted
 
 
@@ -100,12 +104,15 @@ def sampled(metric: Metric, predictions: Predictions, resamples: Resamples) -> S
     return np.array([metric(predictions.take(np.repeat(cases, c))) for c in counts.T])
 
 
-def sampled_mean(values: Float[np.ndarray, " n"], resamples: Resamples) -> Samples:
-    """Mean of the values that are not NaN on every resample; NaN where none was drawn."""
+def sampled_means(
+    values: Float[np.ndarray, "n m"], resamples: Resamples
+) -> Float[np.ndarray, "m b"]:
+    """Mean of each column over the cases that have a value; NaN where none of them was drawn."""
+    counts = resamples.counts.astype(np.float64)
     valid = ~np.isnan(values)
-    drawn = resamples.counts[valid]
     with np.errstate(invalid="ignore"):
-        return np.asarray((values[valid] @ drawn) / drawn.sum(axis=0))
+        sums, cases = np.where(valid, values, 0.0).T @ counts, valid.T.astype(np.float64) @ counts
+        return np.asarray(sums / cases)
 
 
 def sampled_auc(
@@ -153,9 +160,7 @@ def sampled_oa_f1(predictions: Predictions, counts: Counts) -> Samples:
 
 def sampled_kl_macro_auc(predictions: Predictions, counts: Counts) -> Samples:
     """`kl_macro_auc` on every resample; NaN where a grade was not drawn."""
-    score = predictions.score_kl
-    if score is None:
-        return np.full(counts.shape[1], kl_macro_auc(predictions))
+    score = of_kl_head(predictions.score_kl)
     grades = range(KL_GRADES)
     by_grade = [sampled_auc(predictions.kl == k, score[:, k], counts) for k in grades]
     return np.asarray(np.mean(by_grade, axis=0))

@@ -1,7 +1,6 @@
 """The answer for one new scan: grades by one or more trained runs, and where they looked."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from scipy.special import expit, softmax
 from kellgren.config import BackboneSettings, ExplanationSettings
 from kellgren.faults import InputError
 from kellgren.files import write_json
+from kellgren.grading import NOTICE, Grading, View
 from kellgren.labels import oa_log_odds
 from kellgren.learn.explain import absolute_gradient
 from kellgren.learn.heads import weighted_tasks
@@ -21,51 +21,6 @@ from kellgren.learn.train import deterministic
 from kellgren.runs import Run
 from kellgren.store import network_input
 from kellgren.volume import Scan, dess_warnings, read_scan, to_scan_grid, write_nifti
-
-NOTICE = "Research use only: not a medical device."
-
-
-@dataclass(frozen=True)
-class View:
-    """What one head of one run looked at, on the network's grid.
-
-    Attributes:
-        run: Name of the run.
-        head: "oa" or "kl".
-        spacing_mm: Size of a voxel along d, h and w.
-        scan: The z-scored input of the network.
-        saliency: Absolute gradient, divided by its maximum.
-    """
-
-    run: str
-    head: str
-    spacing_mm: tuple[float, float, float]
-    scan: Float[np.ndarray, "d h w"]
-    saliency: Float[np.ndarray, "d h w"]
-
-
-@dataclass(frozen=True)
-class Grading:
-    """All that is said about one scan.
-
-    Attributes:
-        summary: What `grade.json` holds.
-        views: One per run and head.
-        maps: Saliency on the scan's own grid, by "<run>-<head>", with the affine of that grid.
-    """
-
-    summary: dict[str, Any]
-    views: tuple[View, ...]
-    maps: dict[str, tuple[Float[np.ndarray, "_ _ _"], Float[np.ndarray, "4 4"]]]
-
-    @property
-    def text(self) -> str:
-        """One line a run, and the mean over runs where there are several."""
-        rows = [*self.summary["runs"]]
-        if len(rows) > 1:
-            rows.append({"run": "mean", **self.summary["mean"]})
-        return "\n".join(_line(row) for row in rows)
-
 
 def grade_scan(
     path: Path, runs: Sequence[Run], *, side: str | None, device: torch.device
@@ -167,14 +122,3 @@ def _side_warnings(side: str | None) -> list[str]:
         "the side of the knee was not given: the scan is taken as it is, in the frame of right "
         "knees; give --side left for a left knee"
     ]
-
-
-def _line(row: dict[str, Any]) -> str:
-    parts = []
-    if row["kl"] is not None:
-        probs = " ".join(f"{p:.3f}" for p in row["prob_kl"])
-        parts.append(f"KL {row['kl']} (P of 0..4: {probs})")
-        parts.append(f"OA from KL head {row['prob_oa_from_kl']:.3f}")
-    if row["prob_oa"] is not None:
-        parts.append(f"OA head {row['prob_oa']:.3f}")
-    return f"{row['run']}: " + ", ".join(parts)

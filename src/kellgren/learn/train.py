@@ -46,6 +46,7 @@ class Step:
     loss: float
 
 
+LogRow = dict[str, int | float]
 Watch = Callable[[Step], None]
 
 
@@ -116,7 +117,7 @@ def train_epoch(
     *,
     weights: Mapping[Task, float],
     seen: Callable[[int, float], None],
-) -> dict[str, float]:
+) -> LogRow:
     """One pass over the knees; mean loss of the objective and of each head, and the seconds."""
     model.train()
     started, sums, n = time.time(), dict.fromkeys(["loss", *(t.name for t in weights)], 0.0), 0
@@ -221,7 +222,7 @@ def _save(
     model: HierarchicalNet,
     optimizer: torch.optim.Optimizer,
     *,
-    log: list[dict[str, float]],
+    log: list[LogRow],
     asked: str,
 ) -> None:
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
@@ -243,7 +244,7 @@ def _restore(
     *,
     asked: str,
     device: torch.device,
-) -> list[dict[str, float]]:
+) -> list[LogRow]:
     """Load the last checkpoint into model and optimizer; the log so far, empty at the start."""
     if not run.checkpoint.exists():
         return []
@@ -263,7 +264,7 @@ def _restore(
         index, key = name.split(".", 1)
         states.setdefault(int(index), {})[key] = tensor.cpu() if key == "step" else tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    log: list[dict[str, float]] = json.loads(metadata["log"])
+    log: list[LogRow] = json.loads(metadata["log"])
     return log
 
 
@@ -272,7 +273,7 @@ def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
 
 
 def _finish(
-    run: Run, model: HierarchicalNet, *, log: list[dict[str, float]], seconds: float
+    run: Run, model: HierarchicalNet, *, log: list[LogRow], seconds: float
 ) -> None:
     """Write the weights last: where they stand, everything else does."""
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}

@@ -10,30 +10,39 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from kellgren.phantom.anatomy import Bone, Shape
+from kellgren.phantom.shape import Shape
 
 CONTRAST = {"real": 1.0, "clear": 2.0}
-SIGN_SD = 0.28
+SIGN_SD = 0.3
+VESSELS = 30
+
+Rows = Float[np.ndarray, "_ _"]
 
 
 @dataclass(frozen=True)
 class Disease:
-    """The signs of osteoarthritis in one knee; lengths in mm, places in the frame of the knee.
+    """The signs of osteoarthritis in one knee, placed in the frame of the knee.
 
     Attributes:
-        lesions: Cartilage lesions of each bone: x, y, radius, depth (1 is denuded).
-        osteophytes: Bone spurs of each bone: x, y, z, radius.
-        spots: Bright places in the marrow of both bones: x, y, z, radius, added intensity.
-        narrowing: Loss of joint space, medial and lateral.
-        effusion: Thickness of the layer of fluid in the recesses.
+        femoral_lesions: Places of lost cartilage: x, y, radius in mm, depth (1 is denuded).
+        tibial_lesions: The same of the tibia.
+        femoral_spurs: Osteophytes: x, y, z, radius in mm.
+        tibial_spurs: The same of the tibia.
+        spots: Bright places in the marrow: x, y, z, radius in mm, added intensity.
+        narrowing: Loss of joint space, medial and lateral, mm.
+        effusion: Thickness of the layer of fluid in the recesses, mm.
+        extrusion: Displacement of the menisci, mm.
         growth: Factor on the size of the bones.
     """
 
-    lesions: dict[Bone, Float[np.ndarray, "_ 4"]]
-    osteophytes: dict[Bone, Float[np.ndarray, "_ 4"]]
-    spots: Float[np.ndarray, "_ 5"]
+    femoral_lesions: Rows
+    tibial_lesions: Rows
+    femoral_spurs: Rows
+    tibial_spurs: Rows
+    spots: Rows
     narrowing: tuple[float, float]
     effusion: float
+    extrusion: float
     growth: float
 
 
@@ -48,50 +57,67 @@ def draw_disease(
         contrast: Factor on how strongly severity shows; the variation between knees is not scaled.
         rng: Source of randomness.
     """
-    mean = contrast * (max(severity - 0.5, 0.0) / 4.0) ** 1.3
-    loss, spurs, marrow, fluid, growth = np.maximum(mean + rng.normal(0, SIGN_SD, 5), 0)
-    lesions = {bone: _lesions(bone, float(loss), rng) for bone in ("femur", "tibia")}
+    shown = 0.9 * contrast * (severity / 5) ** 1.4
+    dose = np.maximum(shown + rng.normal(0, SIGN_SD, 5), 0)
+    loss, spurs, marrow, fluid, growth = (float(value) for value in dose)
     return Disease(
-        lesions=lesions,
-        osteophytes={bone: _osteophytes(bone, float(spurs), shape, rng) for bone in lesions},
-        spots=_spots(float(marrow), shape, rng),
-        narrowing=(1.3 * float(loss), 0.7 * float(loss) * rng.random()),
-        effusion=float(rng.gamma(2.0, 0.35) + 3.0 * fluid),
-        growth=1.0 + 0.02 * float(growth) + 0.015 * float(spurs),
+        femoral_lesions=_lesions(3.0, loss, rng),
+        tibial_lesions=_lesions(1.0, 0.7 * loss, rng),
+        femoral_spurs=_femoral_spurs(spurs, shape, rng),
+        tibial_spurs=_tibial_spurs(spurs, shape, rng),
+        spots=np.concatenate([_vessels(shape, rng), _spots(marrow, shape, rng)]),
+        narrowing=(1.4 * loss, 0.9 * loss * float(rng.random())),
+        effusion=float(rng.gamma(2.0, 0.5)) + 3.0 * fluid,
+        extrusion=float(abs(rng.normal(0, 0.6))) + 2.0 * loss,
+        growth=1 + 0.03 * growth,
     )
 
 
-def _lesions(bone: Bone, dose: float, rng: np.random.Generator) -> Float[np.ndarray, "_ 4"]:
-    count = rng.poisson(0.4 + 2.2 * dose)
-    medial = rng.random(count) < 0.72
-    x = np.where(medial, -23.0, 20.0) + rng.normal(0, 6, count)
-    y = rng.normal(3.0 if bone == "femur" else 1.0, 8, count)
+def _lesions(y_centre: float, dose: float, rng: np.random.Generator) -> Rows:
+    count = rng.poisson(0.5 + 2.5 * dose)
+    x = np.where(rng.random(count) < 0.72, -23.0, 20.0) + rng.normal(0, 5, count)
+    y = rng.normal(y_centre, 9, count)
     radius = rng.uniform(3, 6, count) + 6 * min(dose, 1.5) * rng.random(count)
-    depth = np.clip(rng.uniform(0.2, 0.6, count) + 0.6 * dose * rng.random(count), 0, 1)
+    depth = np.clip(rng.uniform(0.2, 0.6, count) + dose * rng.random(count), 0, 1)
     return np.stack([x, y, radius, depth], axis=1)
 
 
-def _osteophytes(
-    bone: Bone, dose: float, shape: Shape, rng: np.random.Generator
-) -> Float[np.ndarray, "_ 4"]:
-    count = rng.poisson(1.0 + 9 * dose)
+def _spur_radii(count: int, dose: float, rng: np.random.Generator) -> Float[np.ndarray, " _"]:
+    return rng.uniform(1.0, 2.2, count) + 2.5 * min(dose, 2.0) * rng.random(count)
+
+
+def _tibial_spurs(dose: float, shape: Shape, rng: np.random.Generator) -> Rows:
+    count = rng.poisson(1.0 + 8 * dose)
     angle = rng.uniform(0, 2 * np.pi, count)
-    radius = rng.uniform(1.2, 2.2, count) + 2.6 * min(dose, 2.0) * rng.random(count)
-    if bone == "tibia":
-        x, y = 37 * np.cos(angle), 2 + 25 * np.sin(angle)
-        z = rng.normal(-4, 1.5, count)
-    else:
-        x = np.where(np.cos(angle) < 0, -40.0, 36.0) + rng.normal(0, 1.5, count)
-        y, z = 8 + 27 * np.sin(angle), 24 - 18 * np.abs(np.cos(angle)) + rng.normal(0, 4, count)
-    return np.stack([x, y, z, radius], axis=1) * np.array([*[shape.size] * 3, 1.0])
+    x, y = 37.5 * np.cos(angle), 2 + 25.5 * np.sin(angle)
+    place = shape.size * np.stack([x, y, rng.normal(-4, 1.5, count)], axis=1)
+    return np.column_stack([place, _spur_radii(count, dose, rng)])
 
 
-def _spots(dose: float, shape: Shape, rng: np.random.Generator) -> Float[np.ndarray, "_ 5"]:
-    count = rng.poisson(1.0 + 5 * dose)
-    femoral = rng.random(count) < 0.5
+def _femoral_spurs(dose: float, shape: Shape, rng: np.random.Generator) -> Rows:
+    count = rng.poisson(1.0 + 8 * dose)
+    angle = rng.uniform(0, 2 * np.pi, count)
+    x = np.where(rng.random(count) < 0.6, -40.0, 36.5) + rng.normal(0, 1.0, count)
+    y, z = 7 + 25 * np.cos(angle), 24 + 16 * np.sin(angle)
+    place = shape.size * np.stack([x, y, z], axis=1)
+    return np.column_stack([place, _spur_radii(count, dose, rng)])
+
+
+def _spots(dose: float, shape: Shape, rng: np.random.Generator) -> Rows:
+    count = rng.poisson(shape.spots + 5 * dose)
     x = np.where(rng.random(count) < 0.65, -23.0, 20.0) + rng.normal(0, 6, count)
-    depth = rng.uniform(3, 9, count)
-    place = np.stack([x, rng.normal(3, 9, count), np.where(femoral, 5 + depth, -2 - depth)], axis=1)
-    radius = rng.uniform(1.5, 3.5, count) + 2.5 * min(dose, 1.5) * rng.random(count)
-    added = rng.uniform(25, 70, count) + 70 * min(dose, 1.5) * rng.random(count)
-    return np.concatenate([place * shape.size, np.stack([radius, added], axis=1)], axis=1)
+    depth = rng.uniform(2, 12, count)
+    z = np.where(rng.random(count) < 0.5, 4 + depth, -2 - depth)
+    place = shape.size * np.stack([x, rng.normal(3, 10, count), z], axis=1)
+    radius = rng.uniform(1.5, 4.0, count) + 3 * min(dose, 1.5) * rng.random(count)
+    added = rng.uniform(20, 70, count) + 50 * min(dose, 1.5) * rng.random(count)
+    return np.column_stack([place, radius, added])
+
+
+def _vessels(shape: Shape, rng: np.random.Generator) -> Rows:
+    """Small bright places anywhere in the marrow, with and without disease."""
+    count = rng.poisson(VESSELS)
+    place = rng.uniform((-38, -18, -45), (38, 34, 60), (count, 3))
+    return np.column_stack(
+        [shape.size * place, rng.uniform(0.8, 2.4, count), rng.gamma(2.0, 30.0, count)]
+    )

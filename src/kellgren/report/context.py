@@ -1,5 +1,7 @@
 """Tables 4 and 5: published radiomics rows beside this study's models (Appendix C)."""
 
+import pandas as pd
+
 from kellgren.report import facts
 from kellgren.report.published import CONTEXT, published
 from kellgren.report.table import (
@@ -102,14 +104,18 @@ def _our_rows(result: StudyResult, task: str) -> list[Row]:
         mine = scored[scored["backbone"] == backbone]
         for supervision in in_order(mine["supervision"], SUPERVISIONS):
             name = f"{spoken(BACKBONES, backbone)} {spoken(SUPERVISIONS, supervision)}"
-            cells = []
-            for metric in COLUMNS[task]:
-                theirs = short(published("table1", backbone, supervision, f"{task}_{metric}"))
-                key = (backbone, supervision, metric)
-                if key not in values.index:
-                    cells.append(Cell(ABSENT, published=theirs))
-                    continue
-                mean, sd, _ = values.loc[key]
-                cells.append(seed_cell(mean, sd, published=theirs))
-            rows.append(Row((name, INPUT.get(supervision, supervision)), tuple(cells)))
+            cells = tuple(
+                _our_cell(values, (backbone, supervision, metric), task)
+                for metric in COLUMNS[task]
+            )
+            rows.append(Row((name, INPUT.get(supervision, supervision)), cells))
     return rows
+
+
+def _our_cell(values: pd.DataFrame, key: tuple[str, str, str], task: str) -> Cell:
+    backbone, supervision, metric = key
+    theirs = short(published("table1", backbone, supervision, f"{task}_{metric}"))
+    if key not in values.index:
+        return Cell(ABSENT, published=theirs)
+    mean, sd, _ = values.loc[key]
+    return seed_cell(mean, sd, published=theirs)

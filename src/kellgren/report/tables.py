@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from kellgren.report import facts
-from kellgren.report.comparison_tables import differences, overlap_differences
+from kellgren.report.comparison_tables import comparisons, overlap_comparisons
 from kellgren.report.context import table4, table5
 from kellgren.report.published import published
 from kellgren.report.table import (
@@ -36,6 +36,7 @@ from kellgren.report.terms import (
 from kellgren.study import StudyResult
 
 CHANCE_RULES: dict[str, str] = {
+    "constant": "One score for all",
     "majority": "Majority class",
     "all_positive": "All called OA",
     "shuffled_mean": "Labels shuffled, mean",
@@ -48,7 +49,7 @@ PUBLISHED_BRANCH: dict[tuple[str, str], str] = {
     ("dual", "oa"): "dual_oa",
 }
 OVERLAP = ("mass_roi", "top1_roi", "dice_5", "dice_10")
-TOP_SHARE = {"top1_roi": 0.01, "dice_5": 0.05, "dice_10": 0.10}
+TOP_SHARE = 0.01
 
 
 def table1(result: StudyResult) -> Table | Omitted:
@@ -60,8 +61,10 @@ def table1(result: StudyResult) -> Table | Omitted:
         name="table1",
         title=title,
         caption=(
-            f"n = {facts.test_cases(result)} test knees; {facts.seed_words(result)}. Bold: best"
-            " of the backbone in that column, ties all bold."
+            f"n = {facts.test_cases(result)} test knees; {facts.seed_words(result)}. Below each"
+            " value its 95 % percentile interval over resampled knees where there is one seed,"
+            " and the count behind an accuracy. Bold: best of the backbone in that column, ties"
+            " all bold."
         ),
         stub=("Backbone", "Setting"),
         spans=(("OA", 3), ("KL grade", 3)),
@@ -113,8 +116,8 @@ def table2(result: StudyResult) -> Table | Omitted:
             "Share of variance along PC1. Neither high nor low is better, so none is bold: a"
             " share near 1 is also what a collapsed representation gives.",
             "The sign of a principal axis is arbitrary and carries no meaning; the magnitude is"
-            " the headline. The signed value below follows the rule that PC1 rises with KL on"
-            " the training knees.",
+            " the headline, with its 95 % percentile interval over resampled knees. The signed"
+            " value follows the rule that PC1 rises with KL on the training knees.",
             "Axis found and scored on the test knees. A one-dimensional probe is monotone, so"
             f" without ties this AUROC A is tied to the column before it: {_identity(result)}."
             " The pairs that the paper prints do not satisfy this identity.",
@@ -158,7 +161,7 @@ def table3(result: StudyResult) -> Table | Omitted:
             " voxels with cartilage. Voxels tied at a threshold count in part.",
             "Chance is a map that knows nothing: for the first two columns the cartilage share c"
             " of the volume, for Dice@q 2qc/(q + c). Ceiling is a map that ranks all cartilage"
-            " first, at the mean c.",
+            " first. Both are means over knees.",
             "All four depend on the grid that they are computed on, here the network's own input"
             " grid; backbones with different grids cannot be compared.",
             facts.measured_on(result),
@@ -172,8 +175,8 @@ TABLES: dict[str, Callable[[StudyResult], Table | Omitted]] = {
     "table3": table3,
     "table4": table4,
     "table5": table5,
-    "differences": differences,
-    "overlap_differences": overlap_differences,
+    "comparisons": comparisons,
+    "overlap_comparisons": overlap_comparisons,
 }
 
 
@@ -208,8 +211,11 @@ def _performance_cell(
     if (backbone, supervision, task, metric) not in table.index:
         return Cell(ABSENT, published=theirs)
     mean, sd, _ = table.loc[(backbone, supervision, task, metric)]
-    note = count_behind(mean, facts.test_cases(result)) if metric == "accuracy" else ""
-    return seed_cell(mean, sd, published=theirs, note=note)
+    part = result.performance.set_index(["backbone", "supervision", "task", "metric"])
+    row = part.loc[[(backbone, supervision, task, metric)]].iloc[0]
+    count = count_behind(mean, int(row["n"])) if metric == "accuracy" else ""
+    doubt = interval(float(row["ci_low"]), float(row["ci_high"]))
+    return seed_cell(mean, sd, published=theirs, note=f"{count} {doubt}".strip())
 
 
 def _chance_group(chance: pd.DataFrame) -> list[Group]:
@@ -251,30 +257,44 @@ def _geometry_group(geometry: pd.DataFrame, backbone: str) -> Group:
 
 
 def _geometry_cells(rows: pd.DataFrame, backbone: str, supervision: str) -> tuple[Cell, ...]:
-    test, train = rows[rows["fit"] == "test"], rows[rows["fit"] == "train"]
+    test, carried = rows[rows["fit"] == "test"], rows[rows["fit"] == "train_to_test"]
 
     def theirs(column: str) -> str:
         return short(published("table2", backbone, supervision, column), digits=3)
 
     return (
-        _over_runs(test["evr_pc1"], published=theirs("evr_pc1")),
-        _over_runs(test["rho_kl"].abs(), published=theirs("rho_kl"), note=_signed(test["rho_kl"])),
-        _over_runs(test["rho_oa"].abs(), published=theirs("rho_oa"), note=_signed(test["rho_oa"])),
-        _over_runs(test["auroc_oa"], published=theirs("auroc_oa")),
-        _over_runs(train["auroc_oa"]),
-        _over_runs(test["rho_adjacent"], published=theirs("rho_adjacent")),
+        _over_runs(test, "evr_pc1", published=theirs("evr_pc1")),
+        _over_runs(test, "rho_kl", published=theirs("rho_kl"), note=_signed(test, "rho_kl")),
+        _over_runs(test, "rho_oa", published=theirs("rho_oa"), note=_signed(test, "rho_oa")),
+        _over_runs(test, "auroc_oa", published=theirs("auroc_oa")),
+        _over_runs(carried, "auroc_probe"),
+        _over_runs(
+            test,
+            "rho_adjacent",
+            published=theirs("rho_adjacent"),
+            note=_p_of_four(test),
+        ),
     )
 
 
-def _over_runs(values: "pd.Series[float]", *, published: str = "", note: str = "") -> Cell:
-    known = values.dropna()
+def _over_runs(rows: pd.DataFrame, name: str, *, published: str = "", note: str = "") -> Cell:
+    known = rows[name].dropna()
     mean = float(known.mean()) if len(known) else float("nan")
     sd = float(known.std()) if len(known) > 1 else float("nan")
+    if f"{name}_low" in rows.columns and len(rows) == 1:
+        doubt = interval(float(rows[f"{name}_low"].iloc[0]), float(rows[f"{name}_high"].iloc[0]))
+        note = f"{doubt} {note}".strip()
     return seed_cell(mean, sd, digits=3, published=published, note=note)
 
 
-def _signed(values: "pd.Series[float]") -> str:
-    return f"signed {number(float(values.mean()), digits=3, signed=True)}" if len(values) else ""
+def _signed(rows: pd.DataFrame, name: str) -> str:
+    if rows.empty:
+        return ""
+    return f"signed {number(float(rows[f'{name}_signed'].mean()), digits=3, signed=True)}"
+
+
+def _p_of_four(rows: pd.DataFrame) -> str:
+    return f"p {number(float(rows['p_adjacent'].iloc[0]), digits=2)}" if len(rows) == 1 else ""
 
 
 def _overlap_group(overlap: pd.DataFrame, backbone: str) -> tuple[Group, Group]:
@@ -310,22 +330,19 @@ def _overlap_cell(rows: pd.DataFrame, theirs: float | None) -> Cell:
 
 def _overlap_bounds(mine: pd.DataFrame) -> Group:
     chance = mine.groupby("metric")["chance"].mean()
-    share = float(chance.get("mass_roi", float("nan")))
-    known = [Cell(number(float(chance.get(metric, float("nan"))))) for metric in OVERLAP]
-    ceiling = [Cell(number(_ceiling(metric, share))) for metric in OVERLAP]
-    rows = (Row(("chance",), tuple(known)), Row(("ceiling",), tuple(ceiling)))
+    value = mine.groupby("metric")["value"].mean()
+    known = [_bound(chance, metric) for metric in OVERLAP]
+    ceiling = [Cell(number(1.0)), _top1_ceiling(value)]
+    ceiling += [_bound(value, f"dice_ceiling_{q}") for q in (5, 10)]
+    rows = (Row(("Chance",), tuple(known)), Row(("Ceiling",), tuple(ceiling)))
     return Group("", rows, reference=True)
 
 
-def _ceiling(metric: str, share: float) -> float:
-    """Highest value that a map can reach where cartilage is this share of the volume.
+def _bound(values: "pd.Series[float]", metric: str) -> Cell:
+    return Cell(number(float(values.get(metric, float("nan")))))
 
-    >>> round(_ceiling("dice_5", 0.008), 3), _ceiling("mass_roi", 0.008)
-    (0.276, 1.0)
-    """
-    if metric == "mass_roi":
-        return 1.0
-    top = TOP_SHARE[metric]
-    if metric == "top1_roi":
-        return min(1.0, share / top)
-    return 2 * min(top, share) / (top + share)
+
+def _top1_ceiling(value: "pd.Series[float]") -> Cell:
+    """Cartilage over 1 % of the volume, at most 1; a mean over knees, so a close upper bound."""
+    share = float(value.get("cartilage_share", float("nan")))
+    return Cell(ABSENT if share != share else number(min(1.0, share / TOP_SHARE)))

@@ -6,7 +6,7 @@ Every encoder maps images ``(n, 1, d, h, w)`` to features ``(n, f)`` and says it
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kellgren.faults import InputError
 from kellgren.learn.backbones.m3t import M3T, M3T_SIZES
@@ -36,7 +36,7 @@ class Backbone(Generic[Size]):
         return self.encoder(self.sizes[size], grid)
 
 
-BACKBONES: dict[str, Backbone] = {  # type: ignore[type-arg]
+BACKBONES: dict[str, Backbone[Any]] = {  # each with its own record of sizes
     "resnet3d": Backbone(ResNet3D, RESNET3D_SIZES),
     "m3t": Backbone(M3T, M3T_SIZES),
     "nnmamba": Backbone(NnMamba, NNMAMBA_SIZES),
@@ -59,7 +59,9 @@ def build_encoder(name: str, *, size: str, grid: Grid) -> Encoder:
     backbone = BACKBONES[name]
     if size not in backbone.sizes:
         raise InputError(
-            f"backbone {name}", f"size '{size}'", f"one of {list(backbone.sizes)}",
+            f"backbone {name}",
+            f"size '{size}'",
+            f"one of {list(backbone.sizes)}",
             "correct the size",
         )
     return backbone.build(size, grid)

@@ -21,6 +21,10 @@ PLANE_AXES = {"coronal": 4, "sagittal": 2, "axial": 3}
 PIXELS_AT_ONCE = 2**18
 """Pixels that the 2-D network reads at once in evaluation: 16 slices of 128 x 128."""
 
+SLICE_NET = ResidualSize(depth=18, geometry="strided")
+ORIGINAL_SLICE_NET = ResidualSize(depth=50, geometry="strided")
+SMALL_SLICE_NET = ResidualSize(depth=10, width=8, geometry="dilated")
+
 
 @dataclass(frozen=True)
 class M3TSize:
@@ -28,6 +32,7 @@ class M3TSize:
 
     Attributes:
         channels: Channels of the 3-D block.
+        kernel: Side of the kernels of the 3-D block, odd.
         slice_net: The shared 2-D network.
         hidden: Width of the hidden layer between the 2-D features and the tokens.
         width: Width of the tokens, and so of the features.
@@ -39,7 +44,8 @@ class M3TSize:
     """
 
     channels: int = 16
-    slice_net: ResidualSize = ResidualSize(depth=18, geometry="strided")
+    kernel: int = 5
+    slice_net: ResidualSize = SLICE_NET
     hidden: int = 256
     width: int = 128
     layers: int = 4
@@ -48,15 +54,21 @@ class M3TSize:
     slices: Literal["plain", "squared"] = "plain"
 
 
-ORIGINAL = ResidualSize(depth=50, geometry="strided")
-SMALL = ResidualSize(depth=10, width=8, geometry="dilated")
-
 M3T_SIZES: dict[str, M3TSize] = {
     "full": M3TSize(),
-    "small": M3TSize(channels=8, slice_net=SMALL, hidden=64, width=64, layers=2, heads=4, mlp=128),
+    "small": M3TSize(
+        channels=4,
+        kernel=3,
+        slice_net=SMALL_SLICE_NET,
+        hidden=64,
+        width=64,
+        layers=2,
+        heads=4,
+        mlp=128,
+    ),
     "squared": M3TSize(slices="squared"),
     "original": M3TSize(
-        channels=32, slice_net=ORIGINAL, hidden=512, width=256, layers=8, heads=8, mlp=768
+        channels=32, slice_net=ORIGINAL_SLICE_NET, hidden=512, width=256, layers=8, heads=8, mlp=768
     ),
 }
 """Sizes by name; "original" is the network of Jang and Hwang."""
@@ -115,10 +127,10 @@ class M3T(nn.Module):
         check_cube(grid, at_least=size.slice_net.stride)
         self.n_features, self.n_slices, self.slices = size.width, grid[0], size.slices
         self.block3d = nn.Sequential(
-            nn.Conv3d(1, size.channels, 5, padding=2),
+            nn.Conv3d(1, size.channels, size.kernel, padding="same"),
             nn.BatchNorm3d(size.channels),
             nn.ReLU(),
-            nn.Conv3d(size.channels, size.channels, 5, padding=2),
+            nn.Conv3d(size.channels, size.channels, size.kernel, padding="same"),
             nn.BatchNorm3d(size.channels),
             nn.ReLU(),
         )
@@ -152,7 +164,7 @@ class M3T(nn.Module):
         if self.training:
             return self.slice_net(slices)
         at_once = max(1, PIXELS_AT_ONCE // slices[0, 0].numel())
-        return torch.cat([self.slice_net(part) for part in slices.split(at_once)])
+        return torch.cat([self.slice_net(part) for part in torch.split(slices, at_once)])
 
     def sequence(self, tokens: Float[Tensor, "n 3 slices f"]) -> Float[Tensor, "n l f"]:
         """Put the class token and the separators around the slices, and say where each stands."""

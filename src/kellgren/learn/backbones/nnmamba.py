@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kellgren.faults import InputError
-from kellgren.learn.backbones.residual import BasicBlock, Step, stage
+from kellgren.learn.backbones.residual import BasicBlock, Step, check_grid, stage
 from kellgren.learn.backbones.scan import selective_scan
 
 STRIDE = 16
@@ -96,10 +95,18 @@ class Mamba(nn.Module):
         """
         u, z = (self.in_proj.weight @ x).chunk(2, dim=1)
         u = F.silu(self.conv1d(u)[..., : x.shape[2]])
-        delta, b, c = (self.x_proj.weight @ u).split([self.rank, self.states, self.states], dim=1)
+        delta, b, c = torch.split(
+            self.x_proj.weight @ u, [self.rank, self.states, self.states], dim=1
+        )
         y = selective_scan(
-            u, self.dt_proj.weight @ delta, -self.A_log.exp(), b, c,
-            d=self.D, z=z, delta_bias=self.dt_proj.bias,
+            u,
+            self.dt_proj.weight @ delta,
+            -self.A_log.exp(),
+            b,
+            c,
+            d=self.D,
+            z=z,
+            delta_bias=self.dt_proj.bias,
         )
         return self.out_proj.weight @ y
 
@@ -145,18 +152,15 @@ class NnMamba(nn.Module):
 
     Args:
         size: Widths and depths.
-        grid: Slices, rows and columns of the input; any grid of at least 16 voxels a side fits.
+        grid: Slices, rows and columns of the input; any grid fits of which the last stage keeps
+            two voxels, so that batch norm can train on a single volume.
 
     Raises:
-        InputError: If the grid is smaller than 16 along an axis.
+        InputError: If the grid is too small.
     """
 
     def __init__(self, size: NnMambaSize, grid: tuple[int, int, int]) -> None:
-        if min(grid) < STRIDE:
-            raise InputError(
-                "nnmamba", f"the grid {grid}", f"at least {STRIDE} voxels along each axis",
-                "choose a larger grid",
-            )
+        check_grid("nnmamba", grid, stride=STRIDE)
         super().__init__()
         c = size.channels
         self.n_features = size.hidden
@@ -173,4 +177,4 @@ class NnMamba(nn.Module):
         c2 = self.layer1(self.mamba_layer_stem(c1) + c1)
         c3 = self.layer2(c2)
         c4 = self.layer3(c3)
-        return self.mlp(torch.cat([stage.mean((2, 3, 4)) for stage in (c2, c3, c4)], dim=1))
+        return self.mlp(torch.cat([level.mean((2, 3, 4)) for level in (c2, c3, c4)], dim=1))

@@ -5,12 +5,15 @@ convolution. Names and shapes of the weights are those of MedicalNet in three di
 torchvision in two, so that released weights fit.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from kellgren.faults import InputError
 
 CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
@@ -202,3 +205,18 @@ class ResidualNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def check_grid(where: str, grid: tuple[int, int, int], *, stride: int) -> None:
+    """Refuse a grid of which fewer than two voxels remain at a stride.
+
+    Raises:
+        InputError: If one or no voxel remains; batch norm could not train on a single volume.
+    """
+    if min(grid) < 1 or math.prod(-(-axis // stride) for axis in grid) < 2:
+        raise InputError(
+            where,
+            f"the grid {grid}",
+            f"more than {stride} voxels along at least one axis",
+            "choose a larger grid",
+        )

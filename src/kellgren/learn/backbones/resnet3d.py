@@ -7,8 +7,7 @@ network keeps a stride of 8 and dilates its last two stages by 2 and 4.
 from jaxtyping import Float
 from torch import Tensor
 
-from kellgren.faults import InputError
-from kellgren.learn.backbones.residual import ResidualNet, ResidualSize
+from kellgren.learn.backbones.residual import ResidualNet, ResidualSize, check_grid
 
 RESNET3D_SIZES: dict[str, ResidualSize] = {
     "full": ResidualSize(depth=18),
@@ -30,18 +29,15 @@ class ResNet3D(ResidualNet):
 
     Args:
         size: Depth, width, shortcut and geometry.
-        grid: Slices, rows and columns of the input; any grid of at least one voxel per stride fits.
+        grid: Slices, rows and columns of the input; any grid fits of which the last stage keeps
+            two voxels, so that batch norm can train on a single volume.
 
     Raises:
-        InputError: If the grid is smaller than the stride along an axis.
+        InputError: If the grid is too small.
     """
 
     def __init__(self, size: ResidualSize, grid: tuple[int, int, int]) -> None:
-        if min(grid) < size.stride:
-            raise InputError(
-                "resnet3d", f"the grid {grid}", f"at least {size.stride} voxels along each axis",
-                "choose a larger grid",
-            )
+        check_grid("resnet3d", grid, stride=size.stride)
         super().__init__(size, dims=3, c_in=1)
 
     def forward(self, x: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n f"]:

@@ -51,7 +51,7 @@ def selective_scan(
         delta_bias: Added to `delta`.
     """
     dt = F.softplus(delta + delta_bias[:, None])
-    y = LinearScan.apply(u, dt, a, b, c)
+    y = LinearScan.apply(u, dt, a, b, c)  # type: ignore[no-untyped-call]
     return torch.addcmul(y, u, d[:, None]) * F.silu(z)
 
 
@@ -79,12 +79,12 @@ class Chunks:
         A step of size zero leaves the states alone, so the padding changes nothing.
         """
         x = F.pad(x, (0, self.count * self.steps - self.length))
-        x = x.unflatten(2, (self.count, self.steps))
+        x = torch.unflatten(x, 2, (self.count, self.steps))
         return x.permute(3, 1, 0, 2).flatten(2).contiguous()
 
     def by_token(self, x: Float[Tensor, "t c m"]) -> Float[Tensor, "n c l"]:
         """Undo `by_step`."""
-        x = x.unflatten(2, (self.n, self.count)).permute(2, 1, 3, 0)
+        x = torch.unflatten(x, 2, (self.n, self.count)).permute(2, 1, 3, 0)
         return x.flatten(2)[..., : self.length].contiguous()
 
     def carry(
@@ -94,8 +94,8 @@ class Chunks:
 
         By doubling: after round i an end contains the 2**i chunks before it.
         """
-        ends = ends.unflatten(2, (self.n, self.count))
-        decay = decay.unflatten(2, (self.n, self.count))
+        ends = torch.unflatten(ends, 2, (self.n, self.count))
+        decay = torch.unflatten(decay, 2, (self.n, self.count))
         shift = 1
         while shift < self.count:
             later = torch.addcmul(ends[..., shift:], decay[..., shift:], ends[..., :-shift])
@@ -113,7 +113,7 @@ class Chunks:
 
     def reverse(self, x: Float[Tensor, "s c m"]) -> Float[Tensor, "s c m"]:
         """The chunks of each case in reverse order."""
-        return x.unflatten(2, (self.n, self.count)).flip(3).flatten(2)
+        return torch.unflatten(x, 2, (self.n, self.count)).flip(3).flatten(2)
 
 
 class Steps:
@@ -184,7 +184,7 @@ class LinearScan(torch.autograd.Function):
         ctx: FunctionCtx, grad: Float[Tensor, "n c l"]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Scan back, from states that are computed again a block at a time."""
-        u, dt, a, b, c, kept = ctx.saved_tensors
+        u, dt, a, b, c, kept = ctx.saved_tensors  # type: ignore[attr-defined]
         chunks = Chunks.of(u, a.shape[1])
         steps = Steps(chunks, u, dt, a, b, c)
         grad_y = chunks.by_step(grad)

@@ -1,0 +1,188 @@
+"""Saliency against cartilage: mass@ROI, top1@ROI, Dice@q (section 3.5.3, Table 3)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from kellgren.faults import InputError
+
+PERCENTS = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How the saliency of one volume lies on its cartilage.
+
+    T_q are the q % most salient voxels, exactly ceil(q N / 100) of N. Voxels that tie at the
+    threshold belong to it in part, in equal shares, which is the expectation over random
+    tie-breaks. Nothing changes when the saliency is multiplied by a positive number. With an empty
+    mask everything but `share_top1_mass` is NaN; with saliency that is zero everywhere the two
+    shares of mass are NaN and the others are those of chance.
+
+    Attributes:
+        mass_roi: Share of the saliency that lies inside cartilage.
+        top1_roi: Share of T_1 that is cartilage.
+        dice_5: Dice of T_5 and cartilage; it cannot exceed `dice_ceiling_5`.
+        dice_10: Dice of T_10 and cartilage.
+        precision_5: Share of T_5 that is cartilage.
+        precision_10: Share of T_10 that is cartilage.
+        recall_1: Share of the cartilage that is in T_1.
+        recall_5: Share of the cartilage that is in T_5.
+        recall_10: Share of the cartilage that is in T_10.
+        enrichment_1: `top1_roi` over the share of cartilage in the volume; 1 is chance.
+        enrichment_5: `precision_5` over the same.
+        enrichment_10: `precision_10` over the same.
+        dice_ceiling_5: Largest Dice that any map can have with T_5, as the sizes differ.
+        dice_ceiling_10: Largest Dice that any map can have with T_10.
+        share_top1_mass: Share of the saliency that lies in T_1.
+        cartilage_share: Share of the voxels that are cartilage; what chance gives for the mass.
+        fault: Why a value is missing: "no cartilage", "no saliency", or empty.
+    """
+
+    mass_roi: float
+    top1_roi: float
+    dice_5: float
+    dice_10: float
+    precision_5: float
+    precision_10: float
+    recall_1: float
+    recall_5: float
+    recall_10: float
+    enrichment_1: float
+    enrichment_5: float
+    enrichment_10: float
+    dice_ceiling_5: float
+    dice_ceiling_10: float
+    share_top1_mass: float
+    cartilage_share: float
+    fault: str
+
+
+@dataclass(frozen=True)
+class Top:
+    """The q % most salient voxels.
+
+    Attributes:
+        size: Number of voxels, ceil(q N / 100).
+        threshold: Smallest saliency among them.
+        above: Number of voxels above the threshold.
+        tied_share: Share of the voxels at the threshold that belong to them.
+    """
+
+    size: int
+    threshold: float
+    above: int
+    tied_share: float
+
+
+def saliency_overlap(
+    saliency: Float[np.ndarray, "d h w"], cartilage: Bool[np.ndarray, "d h w"]
+) -> Overlap:
+    """Compare where the model looks with where the cartilage is.
+
+    Args:
+        saliency: Saliency of each voxel, at least 0, on the grid of the mask.
+        cartilage: True inside cartilage.
+
+    Raises:
+        InputError: If a saliency is negative or not finite.
+    """
+    values = saliency.ravel()
+    inside = values[cartilage.ravel()]
+    total = float(values.sum(dtype=np.float64))
+    _check(values, total)
+    n, c = len(values), len(inside)
+    tops = {q: top for q, top in zip(PERCENTS, top_voxels(values), strict=True)}
+    nan = float("nan")
+    hits = {q: _hits(inside, top) if c else nan for q, top in tops.items()}
+    enriched = {q: hits[q] / tops[q].size * n / c if c else nan for q in PERCENTS}
+    top1 = tops[1]
+    top1_mass = float(values[values > top1.threshold].sum(dtype=np.float64))
+    top1_mass += (top1.size - top1.above) * top1.threshold
+    return Overlap(
+        mass_roi=float(inside.sum(dtype=np.float64)) / total if c and total else nan,
+        top1_roi=hits[1] / top1.size,
+        dice_5=2 * hits[5] / (tops[5].size + c),
+        dice_10=2 * hits[10] / (tops[10].size + c),
+        precision_5=hits[5] / tops[5].size,
+        precision_10=hits[10] / tops[10].size,
+        recall_1=hits[1] / c if c else nan,
+        recall_5=hits[5] / c if c else nan,
+        recall_10=hits[10] / c if c else nan,
+        enrichment_1=enriched[1],
+        enrichment_5=enriched[5],
+        enrichment_10=enriched[10],
+        dice_ceiling_5=2 * min(tops[5].size, c) / (tops[5].size + c) if c else nan,
+        dice_ceiling_10=2 * min(tops[10].size, c) / (tops[10].size + c) if c else nan,
+        share_top1_mass=top1_mass / total if total else nan,
+        cartilage_share=c / n,
+        fault="no cartilage" if not c else "no saliency" if not total else "",
+    )
+
+
+def top_voxels(values: Float[np.ndarray, " n"]) -> list[Top]:
+    """The 1 %, 5 % and 10 % most salient of some voxels, by one partial sort."""
+    sizes = [-(-percent * len(values) // 100) for percent in PERCENTS]
+    tail = values
+    tops = []
+    for size in reversed(sizes):  # each tail holds the next
+        tail = np.partition(tail, len(tail) - size)[len(tail) - size :]
+        threshold = tail.min()
+        above = int((tail > threshold).sum())
+        tied = int((values == threshold).sum())
+        tops.append(Top(size, float(threshold), above, (size - above) / tied))
+    return tops[::-1]
+
+
+def top_threshold(saliency: Float[np.ndarray, "d h w"], percent: int) -> float:
+    """Smallest saliency among the given percent most salient voxels.
+
+    >>> top_threshold(np.arange(200.0).reshape(2, 10, 10), 1)         # the two largest of 200
+    198.0
+    """
+    values = saliency.ravel()
+    place = len(values) - (-(-percent * len(values) // 100))
+    return float(np.partition(values, place)[place])
+
+
+def chance_of(metric: str, cartilage_share: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Value of a measure for a map that does not look at the volume; NaN where not defined.
+
+    Args:
+        metric: Name of an attribute of `Overlap`.
+        cartilage_share: Share of cartilage in each volume.
+
+    >>> chance_of("dice_5", np.array([0.008])).round(4)               # 2 x 0.05 c / (0.05 + c)
+    array([0.0138])
+    """
+    name, _, percent = metric.rpartition("_")
+    share = int(percent) / 100 if percent.isdigit() else float("nan")
+    of_metric = {
+        "mass": cartilage_share,
+        "top1": cartilage_share,
+        "precision": cartilage_share,
+        "recall": np.full_like(cartilage_share, share),
+        "enrichment": np.ones_like(cartilage_share),
+        "dice": 2 * share * cartilage_share / (share + cartilage_share),
+    }
+    return of_metric.get(name, np.full_like(cartilage_share, np.nan))
+
+
+def _hits(inside: Float[np.ndarray, " c"], top: Top) -> float:
+    """Number of cartilage voxels among the top voxels, those at the threshold in part."""
+    above = int((inside > top.threshold).sum())
+    tied = int((inside == top.threshold).sum())
+    return above + tied * top.tied_share
+
+
+def _check(values: Float[np.ndarray, " n"], total: float) -> None:
+    if not len(values):
+        raise InputError("a saliency map", "no voxel", "at least one", "check its grid")
+    if not np.isfinite(total) or values.min() < 0:
+        raise InputError(
+            "a saliency map",
+            f"values from {values.min()} to {values.max()}",
+            "numbers of at least 0",
+            "take absolute gradients, or their positive part",
+        )

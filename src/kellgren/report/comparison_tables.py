@@ -1,0 +1,224 @@
+"""The declared comparisons of a study (section 3.6), line by line."""
+
+import math
+
+import pandas as pd
+
+from kellgren.report import facts
+from kellgren.report.published import FIG2_P, published
+from kellgren.report.table import (
+    ABSENT,
+    Cell,
+    Column,
+    Group,
+    Omitted,
+    Row,
+    Table,
+    interval,
+    number,
+    p_value,
+    short,
+)
+from kellgren.report.terms import BACKBONES, METRICS, SUPERVISIONS, TASKS, in_order, spoken
+from kellgren.runs import RUN_NAME
+from kellgren.study import BACKBONE_VS_BACKBONE, DUAL_VS_SINGLE, StudyResult
+
+ALPHA = 0.05
+PAPER_OVERLAP = ("mass_roi", "top1_roi", "dice_5", "dice_10")
+
+
+def dual_minus_single(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """The declared family of Fig. 2: each Dual model against the single model of the same task."""
+    return comparisons[comparisons["family"] == DUAL_VS_SINGLE]
+
+
+def comparisons(result: StudyResult) -> Table | Omitted:
+    """Every tested difference: interval, p-values raw and adjusted, test."""
+    title = "Table S1. All comparisons"
+    if result.comparisons.empty:
+        return Omitted("comparisons", title, "no two runs of one seed can be compared")
+    return Table(
+        name="comparisons",
+        title=title,
+        caption=(
+            f"Differences on the same n = {int(result.comparisons['n'].max())} test knees, first"
+            " minus second, within a seed; 95 % percentile interval of the paired bootstrap."
+            f" Bold: Holm-adjusted p below {ALPHA}."
+        ),
+        stub=("Group", "Comparison", "Task", "Metric"),
+        columns=(
+            Column("Δ", "a"),
+            Column("Bootstrap mean"),
+            Column("SE"),
+            Column("95 % CI"),
+            Column("p", "b"),
+            Column("p, Holm", "c"),
+            Column("p, BH", "c"),
+            Column("Test"),
+            Column("b / c", "b"),
+            Column("Second p", "d"),
+        ),
+        groups=tuple(_groups(result)),
+        footnotes=(
+            "Point difference of the table values; the paper prints the bootstrap mean and quotes"
+            f" it only where it calls it significant. {facts.measured_on(result)}",
+            "Accuracy of OA: McNemar’s exact test; b knees that only the first model calls"
+            " right, c that only the second does. Everything else: paired bootstrap over knees.",
+            "Holm and Benjamini–Hochberg within one family and seed: Dual against single"
+            f" ({_family_size(result, DUAL_VS_SINGLE)} tests), backbone against backbone"
+            f" ({_family_size(result, BACKBONE_VS_BACKBONE)} tests).",
+            "DeLong’s p for the AUC of OA, McNemar’s mid-p for its accuracy; unadjusted.",
+            *_warnings(result.comparisons),
+        ),
+    )
+
+
+def overlap_comparisons(result: StudyResult) -> Table | Omitted:
+    """Dual minus single for the saliency measures of Table 3, paired over knees."""
+    title = "Table S2. Saliency overlap, Dual minus single"
+    table = result.overlap_comparisons
+    table = table[table["metric"].isin(PAPER_OVERLAP)]
+    if table.empty:
+        reason = "no Dual run and single run of one seed both have saliency overlaps"
+        return Omitted("overlap_comparisons", title, reason)
+    return Table(
+        name="overlap_comparisons",
+        title=title,
+        caption=(
+            f"Mean difference over up to n = {int(table['n'].max())} test knees that both models"
+            " have a value for; paired bootstrap over knees. Bold: Holm-adjusted p below"
+            f" {ALPHA}."
+        ),
+        stub=("Backbone", "Comparison", "Measure"),
+        columns=(
+            Column("Δ"),
+            Column("SE"),
+            Column("95 % CI"),
+            Column("p"),
+            Column("p, Holm", "a"),
+            Column("p, BH", "a"),
+            Column("n (left out)"),
+        ),
+        groups=tuple(
+            Group(
+                spoken(BACKBONES, backbone),
+                tuple(
+                    _overlap_row(row)
+                    for _, row in table[table["backbone"] == backbone].iterrows()
+                ),
+            )
+            for backbone in in_order(table["backbone"], BACKBONES)
+        ),
+        footnotes=(
+            "Adjusted over every saliency measure of a seed that was compared, also those that"
+            " are not printed here.",
+        ),
+    )
+
+
+def _groups(result: StudyResult) -> list[Group]:
+    table, groups = result.comparisons, []
+    dual = dual_minus_single(table)
+    for backbone in in_order(dual["backbone"], BACKBONES):
+        rows = dual[dual["backbone"] == backbone]
+        groups.append(Group(spoken(BACKBONES, backbone), _rows(rows, of="supervision")))
+    between = table[table["family"] == BACKBONE_VS_BACKBONE]
+    for supervision in in_order(between["supervision"], SUPERVISIONS):
+        rows = between[between["supervision"] == supervision]
+        groups.append(Group(spoken(SUPERVISIONS, supervision), _rows(rows, of="backbone")))
+    return groups
+
+
+def _rows(rows: pd.DataFrame, *, of: str) -> tuple[Row, ...]:
+    several = rows["seed"].nunique() > 1
+    return tuple(
+        Row(
+            (
+                _versus(row, of) + (f", seed {row['seed']}" if several else ""),
+                spoken(TASKS, str(row["task"])),
+                spoken(METRICS, str(row["metric"])),
+            ),
+            _cells(row),
+        )
+        for _, row in rows.iterrows()
+    )
+
+
+def _versus(row: "pd.Series[str]", of: str) -> str:
+    """Both sides of a comparison by what differs: the supervision or the backbone."""
+    names = {"supervision": SUPERVISIONS, "backbone": BACKBONES}[of]
+    sides = (RUN_NAME.fullmatch(str(row[side])) for side in ("model", "reference"))
+    first, second = (spoken(names, side[of]) if side else ABSENT for side in sides)
+    return f"{first} − {second}"
+
+
+def _cells(row: "pd.Series[float]") -> tuple[Cell, ...]:
+    theirs, their_p = _printed(row)
+    survives = bool(row["p_holm"] < ALPHA)
+    return (
+        Cell(
+            number(row["difference"], signed=True), row["difference"], survives, published=theirs
+        ),
+        Cell(number(row["boot_mean"], signed=True)),
+        Cell(number(row["se"])),
+        Cell(interval(row["ci_low"], row["ci_high"], digits=4) or ABSENT),
+        Cell(p_value(row["p"]), published=their_p),
+        Cell(p_value(row["p_holm"]), row["p_holm"], survives),
+        Cell(p_value(row["p_bh"])),
+        Cell(str(row["test"])),
+        Cell(_discordant(row)),
+        Cell(_second_p(row)),
+    )
+
+
+def _printed(row: "pd.Series[float]") -> tuple[str, str]:
+    """Difference and p that the paper prints for this row; empty where it prints none."""
+    if row["family"] != DUAL_VS_SINGLE:
+        return "", ""
+    backbone, task, metric = str(row["backbone"]), str(row["task"]), str(row["metric"])
+    difference = short(published("fig2", backbone, task, metric))
+    return difference, FIG2_P.get((backbone, task, metric), "")
+
+
+def _discordant(row: "pd.Series[float]") -> str:
+    if math.isnan(row["mcnemar_b"]):
+        return ABSENT
+    return f"{int(row['mcnemar_b'])} / {int(row['mcnemar_c'])}"
+
+
+def _second_p(row: "pd.Series[float]") -> str:
+    if not math.isnan(row["p_delong"]):
+        return f"DeLong {p_value(row['p_delong'])}"
+    return ABSENT if math.isnan(row["p_mid"]) else f"mid-p {p_value(row['p_mid'])}"
+
+
+def _family_size(result: StudyResult, family: str) -> int:
+    rows = result.comparisons[result.comparisons["family"] == family]
+    return int(rows.groupby("seed").size().max()) if len(rows) else 0
+
+
+def _warnings(table: pd.DataFrame) -> tuple[str, ...]:
+    """One footnote that lists what the analysis warns of; none where it warns of nothing."""
+    rows = table[table["warning"].fillna("") != ""]
+    listed = "; ".join(
+        f"{row['model']} against {row['reference']}, {row['task']} {row['metric']}:"
+        f" {row['warning']}"
+        for _, row in rows.iterrows()
+    )
+    return (f"Warnings of the analysis: {listed}.",) if listed else ()
+
+
+def _overlap_row(row: "pd.Series[float]") -> Row:
+    survives = bool(row["p_holm"] < ALPHA)
+    head = spoken(TASKS, str(row["head"]))
+    labels = (f"Dual-{head} − Single-{head}", spoken(METRICS, str(row["metric"])))
+    cells = (
+        Cell(number(row["difference"], signed=True), row["difference"], survives),
+        Cell(number(row["se"])),
+        Cell(interval(row["ci_low"], row["ci_high"], digits=4) or ABSENT),
+        Cell(p_value(row["p"])),
+        Cell(p_value(row["p_holm"]), row["p_holm"], survives),
+        Cell(p_value(row["p_bh"])),
+        Cell(f"{int(row['n'])} ({int(row['dropped'])})"),
+    )
+    return Row(labels, cells)

@@ -1,0 +1,176 @@
+"""The key findings of a study, put into careful words by computation, and the caveats they need."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from kellgren.report import facts
+from kellgren.report.comparison_tables import ALPHA, dual_minus_single
+from kellgren.report.table import interval, number, over_seeds, p_value
+from kellgren.report.terms import (
+    BACKBONES,
+    METRICS,
+    PERFORMANCE,
+    SUPERVISIONS,
+    TASKS,
+    in_order,
+    spoken,
+)
+from kellgren.study import StudyResult
+
+CAVEATS: dict[str, str] = {
+    "seed": (
+        "A p-value or an interval here resamples knees, not trainings. From one seed it says"
+        " that two trained networks differ on knees like these, not that one way of training is"
+        " better than another; that takes several seeds."
+    ),
+    "family": (
+        "Holm’s correction is applied within each family of tests that was declared beforehand:"
+        " Dual against single models, and backbone against backbone. A raw p below 0.05 that does"
+        " not survive it is not evidence."
+    ),
+    "chance": (
+        "With few knees, predictions that know nothing can score high: calling every knee OA has"
+        " a high F1 where OA is common. The chance rows of Table 1 are the floor, not zero."
+    ),
+    "sign": (
+        "The sign of a principal axis is arbitrary; only magnitudes are compared. The trend of"
+        " four centroid distances can never be significant."
+    ),
+    "grid": (
+        "Saliency overlap depends on the grid, on the share of cartilage in the volume, and on"
+        " how a map is smoothed. It says where a gradient is large, not what the model uses."
+    ),
+    "picture": (
+        "t-SNE does not preserve distances between groups and depends on its seed; exemplar maps"
+        " show one knee. Both are illustrations."
+    ),
+    "reference": (
+        "The reference is a KL grade that was read from a radiograph, not from the MRI. Readers"
+        " disagree most between adjacent grades, so no model can be expected to reach 1."
+    ),
+    "device": "For research only. Nothing here is a medical device or supports a diagnosis.",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence or two, and the caveats (keys of `CAVEATS`) that it must not be read without."""
+
+    text: str
+    caveats: tuple[str, ...]
+
+
+def key_findings(result: StudyResult) -> list[Finding]:
+    """What the numbers say, most important first; a part that was not measured is left out."""
+    parts = (_dual, _chance, _axis, _overlap)
+    return [finding for part in parts if (finding := part(result)) is not None]
+
+
+def caveat_number(key: str) -> int:
+    """Number of a caveat as it is printed.
+
+    >>> caveat_number("seed")
+    1
+    """
+    return list(CAVEATS).index(key) + 1
+
+
+def _dual(result: StudyResult) -> Finding | None:
+    rows = dual_minus_single(result.comparisons)
+    if rows.empty:
+        return None
+    survivors = rows[rows["p_holm"] < ALPHA]
+    gains, losses = survivors[survivors["difference"] > 0], survivors[survivors["difference"] < 0]
+    raw = int((rows["p"] < ALPHA).sum())
+    text = (
+        f"Of {len(rows)} differences between a Dual model and the single model of the same task,"
+        f" {len(survivors)} survive{'s' * (len(survivors) == 1)} Holm’s correction at {ALPHA};"
+        f" {raw} {'has' if raw == 1 else 'have'} a raw p below {ALPHA}."
+    )
+    if len(gains):
+        text += f" Higher with Dual: {_listed(gains)}."
+    if len(losses):
+        text += f" Lower with Dual: {_listed(losses)}."
+    return Finding(f"{text} {_scope(result)}", ("seed", "family"))
+
+
+def _scope(result: StudyResult) -> str:
+    if len(facts.seeds(result)) > 1:
+        return "Each line is about the trained networks of one seed."
+    return (
+        "Each is a statement about two trained networks of one seed on"
+        f" {facts.test_cases(result)} knees."
+    )
+
+
+def _listed(rows: pd.DataFrame) -> str:
+    several = rows["seed"].nunique() > 1
+    return "; ".join(
+        (f"seed {row['seed']} " if several else "")
+        + f"{spoken(BACKBONES, str(row['backbone']))} {spoken(TASKS, str(row['task']))}"
+        f" {spoken(METRICS, str(row['metric']))}"
+        f" {number(row['difference'], digits=3, signed=True)}"
+        f" {interval(row['ci_low'], row['ci_high'])}, Holm p {p_value(row['p_holm'])}"
+        for _, row in rows.iterrows()
+    )
+
+
+def _chance(result: StudyResult) -> Finding | None:
+    if result.chance.empty or result.performance.empty:
+        return None
+    floor = _floors(result.chance)
+    mean = over_seeds(result.performance, ["backbone", "supervision", "task", "metric"])["mean"]
+    inside = [
+        f"{spoken(BACKBONES, b)} {spoken(SUPERVISIONS, s)}"
+        f" {TASKS[task]} {METRICS[metric]} ({number(mean[(b, s, task, metric)], digits=3)})"
+        for b in in_order(result.performance["backbone"], BACKBONES)
+        for s in in_order(result.performance["supervision"], SUPERVISIONS)
+        for task, metric in PERFORMANCE
+        if (b, s, task, metric) in mean.index
+        and (task, metric) in floor
+        and mean[(b, s, task, metric)] <= floor[(task, metric)]
+    ]
+    total = sum(key[2:] in floor for key in mean.index)
+    text = (
+        f"{len(inside)} of {total} scores are not above the highest chance row of their column"
+        " in Table 1"
+    )
+    return Finding(f"{text}: {'; '.join(inside)}." if inside else f"{text}.", ("chance",))
+
+
+def _floors(chance: pd.DataFrame) -> dict[tuple[str, str], float]:
+    highest = chance.groupby(["task", "metric"])["value"].max()
+    return {(str(task), str(metric)): float(v) for (task, metric), v in highest.items()}
+
+
+def _axis(result: StudyResult) -> Finding | None:
+    if result.geometry.empty:
+        return None
+    test = result.geometry[result.geometry["fit"] == "test"]
+    mean = test.groupby(["backbone", "supervision"])["rho_kl"].mean()
+    lines = []
+    for backbone in in_order(test["backbone"], BACKBONES):
+        rho = mean[backbone].dropna()
+        if len(rho):
+            order = rho.sort_values(ascending=False)
+            named = ", ".join(
+                f"{spoken(SUPERVISIONS, str(s))} {number(v, digits=3)}" for s, v in order.items()
+            )
+            lines.append(f"{spoken(BACKBONES, backbone)}: {named}")
+    text = "|ρ(PC1, KL)| of the first principal axis of the features, highest first. "
+    return Finding(text + "; ".join(lines) + ".", ("sign", "seed"))
+
+
+def _overlap(result: StudyResult) -> Finding | None:
+    rows = result.overlap[result.overlap["metric"] == "mass_roi"] if len(result.overlap) else None
+    if rows is None or rows.empty:
+        return None
+    ratio = (rows["value"] / rows["chance"]).dropna()
+    above = int((rows["ci_low"] > rows["chance"]).sum())
+    text = (
+        f"The share of saliency that lies in cartilage (mass@ROI) is {ratio.min():.1f} to"
+        f" {ratio.max():.1f} times the share of cartilage in the volume; in {above} of"
+        f" {len(rows)} branches the whole 95 % interval is above that chance level."
+    )
+    return Finding(text, ("grid",))

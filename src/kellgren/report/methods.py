@@ -1,0 +1,127 @@
+"""The methods paragraph of the page and the works that it cites."""
+
+from typing import Any
+
+from kellgren.report import facts
+from kellgren.study import StudyResult
+
+REFERENCES: dict[str, str] = {
+    "paper": (
+        "Zhang. Learning coarse-to-fine osteoarthritis representations under noisy hierarchical"
+        " labels. arXiv:2605.00718, 2026."
+    ),
+    "kl": (
+        "Kellgren JH, Lawrence JS. Radiological assessment of osteo-arthrosis. Annals of the"
+        " Rheumatic Diseases 16, 1957."
+    ),
+    "oaizib": (
+        "Yao Y, et al. CartiMorph: a framework for automated knee articular cartilage"
+        " morphometrics. Medical Image Analysis, 2024. doi:10.1016/j.media.2023.103035."
+    ),
+    "med3d": "Chen S, Ma K, Zheng Y. Med3D: transfer learning for 3D medical image analysis."
+    " arXiv:1904.00625, 2019.",
+    "m3t": "Jang J, Hwang D. M3T: three-dimensional medical image classifier using multi-plane"
+    " and multi-slice transformer. CVPR, 2022.",
+    "nnmamba": "Gong H, et al. nnMamba: 3D biomedical image segmentation, classification and"
+    " landmark detection with state space model. arXiv:2402.03526, 2024.",
+    "adamw": "Loshchilov I, Hutter F. Decoupled weight decay regularization. ICLR, 2019.",
+    "saliency": "Simonyan K, Vedaldi A, Zisserman A. Deep inside convolutional networks."
+    " arXiv:1312.6034, 2013.",
+    "bootstrap": "Efron B, Tibshirani RJ. An introduction to the bootstrap. Chapman & Hall, 1993.",
+    "mcnemar": "McNemar Q. Note on the sampling error of the difference between correlated"
+    " proportions or percentages. Psychometrika 12, 1947.",
+    "midp": "Fagerland MW, Lydersen S, Laake P. The McNemar test for binary matched-pairs data:"
+    " mid-p and asymptotic are better than exact conditional. BMC Medical Research Methodology"
+    " 13, 2013.",
+    "delong": "DeLong ER, DeLong DM, Clarke-Pearson DL. Comparing the areas under two or more"
+    " correlated receiver operating characteristic curves. Biometrics 44, 1988.",
+    "holm": "Holm S. A simple sequentially rejective multiple test procedure. Scandinavian"
+    " Journal of Statistics 6, 1979.",
+    "bh": "Benjamini Y, Hochberg Y. Controlling the false discovery rate. Journal of the Royal"
+    " Statistical Society B 57, 1995.",
+    "tsne": "van der Maaten L, Hinton G. Visualizing data using t-SNE. Journal of Machine"
+    " Learning Research 9, 2008.",
+    "chen": "Chen Y, et al. Retrieving patient-specific radiomic feature sets for transparent"
+    " knee MRI assessment. arXiv:2603.02367, 2026.",
+}
+
+
+def methods(result: StudyResult) -> list[tuple[str, tuple[str, ...]]]:
+    """Sentences, each with the works (keys of `REFERENCES`) that it cites.
+
+    Settings are those of the study's protocol; a sentence whose settings are not recorded says so.
+    """
+    sentences = [
+        ("The system follows", ("paper",)),
+        (
+            "One shared encoder carries an OA head, a KL head or both; OA is KL grade 2 or above",
+            ("kl",),
+        ),
+        (_training(result), ("adamw",)),
+        (
+            "Saliency is the absolute gradient of the OA logit, or of the logit of the predicted"
+            " grade, with respect to each voxel of the network’s input",
+            ("saliency",),
+        )
+        if _setting(result, "explanation", "method", "gradient") == "gradient"
+        else (
+            "Saliency is the positive part of gradient times input, averaged over noisy copies",
+            ("saliency",),
+        ),
+        (_testing(result), ("bootstrap",)),
+        (
+            "OA accuracy is tested with McNemar’s exact test, with its mid-p variant beside it",
+            ("mcnemar", "midp"),
+        ),
+        ("OA AUCs are also compared by DeLong’s method", ("delong",)),
+        (
+            "p-values are adjusted by Holm’s method within each declared family, and by that of"
+            " Benjamini and Hochberg for comparison",
+            ("holm", "bh"),
+        ),
+        ("Features are drawn with t-SNE, for illustration only", ("tsne",)),
+        ("Radiomics rows of Tables 4 and 5 are those of Chen et al.", ("chen",)),
+    ]
+    if facts.phantom(result) is None:
+        sentences.insert(1, ("Knees and masks of the paper’s cohort are those of OAIZIB-CM",
+                             ("oaizib",)))
+    backbones = set(result.performance["backbone"]) if len(result.performance) else set()
+    named = {"resnet3d": ("ResNet3D", "med3d"), "m3t": ("M3T", "m3t"),
+             "nnmamba": ("nnMamba", "nnmamba")}
+    used = [named[key] for key in named if key in backbones]
+    if used:
+        sentences.insert(3, (f"Encoders are {_and([name for name, _ in used])}",
+                             tuple(key for _, key in used)))
+    return sentences
+
+
+def _training(result: StudyResult) -> str:
+    training = result.protocol.get("training")
+    if not training:
+        return "How the models were trained is not recorded with them; the paper uses AdamW"
+    return (
+        f"Models were trained for {training['epochs']} epochs with AdamW (learning rate"
+        f" {training['lr']:g}, weight decay {training['weight_decay']:g}, batch size"
+        f" {training['batch_size']}; λ(OA) = {training['lambda_oa']:g}, λ(KL) ="
+        f" {training['lambda_kl']:g}); the weights after the last epoch are used, nothing was"
+        " selected on test knees"
+    )
+
+
+def _testing(result: StudyResult) -> str:
+    resamples = _setting(result, "analysis", "resamples", None)
+    seed = _setting(result, "analysis", "seed", None)
+    count = f"{resamples:,} resamples, seed {seed}" if resamples else "number not recorded"
+    return (
+        "Models are compared on the same test knees by a paired bootstrap over knees"
+        f" ({count}): the point difference, the mean and standard deviation over resamples, the"
+        " 95 % percentile interval and a two-sided p-value with one added"
+    )
+
+
+def _setting(result: StudyResult, table: str, key: str, default: Any) -> Any:  # any TOML value
+    return (result.protocol.get(table) or {}).get(key, default)
+
+
+def _and(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

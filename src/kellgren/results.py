@@ -1,0 +1,175 @@
+"""All that a study found, as tidy tables on disk and in memory."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kellgren.exemplars import Exemplar, read_exemplars, write_exemplars
+from kellgren.faults import InputError
+from kellgren.files import write_json
+from kellgren.tables import write_csv
+
+RUN_KEYS = ["backbone", "supervision", "seed"]
+PAIR_VALUES = ["model_value", "reference_value", "difference"]
+BOOTSTRAP = ["boot_mean", "se", "ci_low", "ci_high", "p", "p_holm", "p_bh"]
+
+# The columns that every table has, first and in this order; also those of an empty table.
+COLUMNS: dict[str, list[str]] = {
+    "cohort": [
+        *["split", "cases", "kl0", "kl1", "kl2", "kl3", "kl4", "oa_negative", "oa_positive"],
+        *["age_mean", "age_sd", "female"],
+    ],
+    "runs": [
+        *RUN_KEYS,
+        *["n_test", "oa_source", "size", "grid", "parameters", "epochs", "train_seconds"],
+        *["device", "torch", "weights_digest", "oa_rules_differ"],
+    ],
+    "performance": [
+        *RUN_KEYS,
+        *["task", "metric", "value", "n", "oa_source", "ci_low", "ci_high"],
+        *["correct", "wilson_low", "wilson_high"],
+    ],
+    "chance": ["task", "metric", "rule", "value", "n"],
+    "comparisons": [
+        *["model", "reference", "backbone", "task", "metric", *PAIR_VALUES, *BOOTSTRAP, "test"],
+        *["family", "supervision", "seed", "n", "resamples", "redrawn"],
+        *["mcnemar_b", "mcnemar_c", "p_mid", "p_delong", "z_delong", "delong_low", "delong_high"],
+        "warning",
+    ],
+    "geometry": [
+        *RUN_KEYS,
+        *["fit", "n", "evr_pc1", "rho_kl", "rho_oa", "abs_rho_kl", "abs_rho_oa", "auroc_oa"],
+        *["rho_adjacent", "p_adjacent", "distance_01", "distance_12", "distance_23", "distance_34"],
+        *["evr_pc1_low", "evr_pc1_high", "abs_rho_kl_low", "abs_rho_kl_high"],
+        *["abs_rho_oa_low", "abs_rho_oa_high"],
+    ],
+    "overlap": [*RUN_KEYS, "head", "metric", "value", "ci_low", "ci_high", "n", "chance"],
+    "overlap_comparisons": [
+        *["model", "reference", "backbone", "seed", "head", "metric"],
+        *[*PAIR_VALUES, *BOOTSTRAP, "family", "n", "dropped", "resamples", "redrawn", "warning"],
+    ],
+    "confusion": [*RUN_KEYS, "head", "reference", "predicted", "count"],
+    "embedding": [*RUN_KEYS, "case_id", "kl", "x", "y", "kl_divergence", "trustworthiness"],
+}
+TEXT = {
+    *["split", "backbone", "supervision", "oa_source", "size", "grid", "device", "torch"],
+    *["weights_digest", "task", "metric", "rule", "model", "test", "family", "warning"],
+    *["fit", "head", "case_id"],
+}
+TEXT_REFERENCE = {"comparisons", "overlap_comparisons"}  # a run there, a class in `confusion`
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """All that a study found, as tidy tables: keys first, then values.
+
+    Every table is also a CSV of that name in the study folder; `docs/files.md` lists the columns,
+    and `COLUMNS` names them all. Tables may carry further columns after these.
+
+    Attributes:
+        name: Name of the study.
+        protocol: The study file with defaults filled in, and provenance; empty where unknown.
+        cohort: One row a split.
+        runs: One row a run: what it is and what it was made with. `oa_rules_differ` counts the
+            cases where the summed probability of Eq. (4) and the most likely grade disagree on OA.
+        performance: One row per run, task and metric; `correct` of n cases where it is a share.
+        chance: Scores of rules that do not look at the knee.
+        comparisons: Paired differences, model minus reference, with p-values raw and adjusted
+            inside each declared family and seed.
+        geometry: Severity axis; `fit` is "test" (fitted and evaluated on the test split, the
+            headline), "train" (fitted on train, evaluated on test) or "train_in_sample" (fitted
+            and evaluated on train).
+        overlap: Mean over cases of each saliency measure, per run and head.
+        overlap_comparisons: Dual minus single, paired over cases, per head and metric; adjusted
+            inside each seed, the four measures of section 3.5.3 apart from the further ones.
+        confusion: Counts of the test cases per head, reference class and predicted class.
+        embedding: t-SNE of the test cases.
+        exemplars: Pictures for Fig. 3.
+    """
+
+    name: str
+    protocol: dict[str, Any]  # any JSON object
+    cohort: pd.DataFrame
+    runs: pd.DataFrame
+    performance: pd.DataFrame
+    chance: pd.DataFrame
+    comparisons: pd.DataFrame
+    geometry: pd.DataFrame
+    overlap: pd.DataFrame
+    overlap_comparisons: pd.DataFrame
+    confusion: pd.DataFrame
+    embedding: pd.DataFrame
+    exemplars: tuple[Exemplar, ...] = field(default=())
+
+    @classmethod
+    def read(cls, folder: Path) -> "StudyResult":
+        """Read what `write` wrote; a table that is absent is empty, with its columns.
+
+        Raises:
+            InputError: If the folder holds no `protocol.json`, or a table lacks a column.
+        """
+        path = folder / "protocol.json"
+        if not path.exists():
+            raise InputError(
+                str(folder), "no protocol.json", "a study folder", "analyze the runs first"
+            )
+        content = json.loads(path.read_text(encoding="utf-8"))
+        pictures = folder / "exemplars.npz"
+        return cls(
+            name=content["name"],
+            protocol=content["protocol"],
+            **{name: _read_table(folder / f"{name}.csv") for name in COLUMNS},
+            exemplars=read_exemplars(pictures) if pictures.exists() else (),
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write each table as CSV and the exemplars as NPZ, then the protocol as JSON."""
+        for name in COLUMNS:
+            write_csv(folder / f"{name}.csv", getattr(self, name))
+        write_exemplars(folder / "exemplars.npz", self.exemplars)
+        write_json(folder / "protocol.json", {"name": self.name, "protocol": self.protocol})
+
+
+def tidy(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:  # cells of many types
+    """The rows as the table of that name: its columns first, further ones after them.
+
+    >>> tidy("chance", [{"rule": "constant", "value": 0.5}]).columns.tolist()
+    ['task', 'metric', 'rule', 'value', 'n']
+    """
+    table = pd.DataFrame(rows)
+    further = [column for column in table.columns if column not in COLUMNS[name]]
+    table = table.reindex(columns=[*COLUMNS[name], *further])
+    text = _text_columns(name, table)
+    for column in COLUMNS[name]:
+        if column not in text:
+            table[column] = pd.to_numeric(table[column])
+    return table.astype(dict.fromkeys(text, object)).fillna(dict.fromkeys(text, ""))
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    name = path.stem
+    if not path.exists():
+        return tidy(name, [])
+    header = pd.read_csv(path, nrows=0)
+    missing = [column for column in COLUMNS[name] if column not in header.columns]
+    if missing:
+        raise InputError(
+            str(path), f"no column {missing[0]}", f"{COLUMNS[name]}", "analyze the runs again"
+        )
+    text = _text_columns(name, header)
+    table = pd.read_csv(
+        path,
+        dtype=dict.fromkeys(text, str),
+        keep_default_na=False,
+        na_values={c: ["", "nan"] for c in header.columns if c not in text},
+        float_precision="round_trip",
+    )
+    return table.astype(dict.fromkeys(text, object))
+
+
+def _text_columns(name: str, table: pd.DataFrame) -> list[str]:
+    known = TEXT | ({"reference"} if name in TEXT_REFERENCE else set())
+    return [column for column in table.columns if column in known]

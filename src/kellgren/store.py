@@ -1,0 +1,291 @@
+"""Prepared volumes on disk: one safetensors file a knee, whole or absent, checked on every read."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from kellgren.cohort import Case, check_case_id
+from kellgren.faults import InputError
+from kellgren.files import digest_of, digest_of_file
+from kellgren.sealed import Record, Tensors, read_record, read_sealed, write_sealed
+from kellgren.volume import (
+    Scan,
+    grid_spacing_mm,
+    mirror,
+    read_mask,
+    read_scan,
+    resample,
+    resample_mask,
+    share_of,
+    source_files,
+    zscore,
+)
+
+SCHEMA = 1
+# A voxel this many standard deviations out leaves nothing of the knee in the z-scores.
+OUTLIER_LIMIT = 1000.0
+
+_AGAIN = "run prepare again"
+
+
+def network_input(
+    scan: Scan, grid: tuple[int, int, int], *, mirrored: bool
+) -> Float32[np.ndarray, "_ _ _"]:
+    """What a network sees of a scan: z-scored, resampled, and rounded as the store rounds.
+
+    The values are those of float16, so that a scan that is read here and one that comes from the
+    store are the same to the last bit.
+
+    Args:
+        scan: The scan.
+        grid: Slices, rows and columns of the result.
+        mirrored: True to exchange right and left, as for a left knee.
+
+    Raises:
+        InputError: If one voxel lies so far out that the others are alike.
+    """
+    scaled = zscore(scan.voxels)
+    peak = float(np.abs(scaled).max())
+    if peak > OUTLIER_LIMIT:
+        raise InputError(
+            "the scan",
+            f"a voxel {peak:.0f} standard deviations from the mean",
+            f"at most {OUTLIER_LIMIT:g}",
+            "repair the voxel, or export the scan again",
+        )
+    sided = mirror(scaled) if mirrored else scaled
+    return resample(sided, grid).astype(np.float16).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a network sees of one knee, and its cartilage on the same grid.
+
+    Attributes:
+        image: z-scored scan, in the frame of a right knee.
+        mask: Label of each voxel; None where the case has no segmentation.
+        spacing_mm: Size of a voxel along d, h and w.
+        mirrored: True for a left knee, whose right and left were exchanged.
+        cartilage_share: Share of the voxels of `mask` that are cartilage; None without a mask.
+        cartilage_share_scan: The same on the scan's own grid.
+    """
+
+    image: Float32[np.ndarray, "d h w"]
+    mask: UInt8[np.ndarray, "d h w"] | None
+    spacing_mm: tuple[float, float, float]
+    mirrored: bool
+    cartilage_share: float | None
+    cartilage_share_scan: float | None
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of prepared volumes, all on one grid.
+
+    Attributes:
+        folder: Where the files stand, `<case_id>.safetensors`.
+        grid: Slices, rows and columns of each volume.
+        cartilage: Labels that count as cartilage, for the recorded shares.
+    """
+
+    folder: Path
+    grid: tuple[int, int, int]
+    cartilage: tuple[int, ...]
+
+    def path(self, case_id: str) -> Path:
+        """File of a case.
+
+        Raises:
+            InputError: If the id cannot name a file.
+        """
+        return self.folder / f"{check_case_id(case_id, str(self.folder))}.safetensors"
+
+    def prepare(self, case: Case) -> None:
+        """Read, z-score and resample one knee, unless that very file already stands there.
+
+        A left knee is mirrored along d, so that medial is on the same side in every volume. A
+        prepared file stays where its sources have the same bytes and the settings are the same,
+        and is otherwise replaced; where preparing fails, what stood there before stays.
+
+        Raises:
+            InputError: Naming the case and the file, if a source cannot be used.
+        """
+        try:
+            path, sources = self.path(case.case_id), _sources_digest(case)
+            if not self._stands(case, sources):
+                write_sealed(path, *self._prepared(case, sources))
+        except InputError as error:
+            raise error.of_case(case.case_id) from error
+
+    def prepare_all(
+        self,
+        cases: Sequence[Case],
+        *,
+        keep_going: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+        workers: int = 1,
+    ) -> dict[str, InputError]:
+        """Prepare every case; those that are done stay done whatever happens to the others.
+
+        Args:
+            cases: The knees.
+            keep_going: Go on with the other cases after a fault.
+            progress: Called with how many cases are through, and how many there are.
+            workers: Processes at work at the same time; each holds one scan in memory.
+
+        Returns:
+            The fault of each case that could not be prepared; empty unless `keep_going`.
+
+        Raises:
+            InputError: The first fault, unless `keep_going`; or if a worker is killed.
+        """
+        faults: dict[str, InputError] = {}
+        for done, (case_id, fault) in enumerate(self._outcomes(cases, workers), start=1):
+            if fault is not None and not keep_going:
+                raise fault
+            if fault is not None:
+                faults[case_id] = fault
+            if progress is not None:
+                progress(done, len(cases))
+        return faults
+
+    def load(self, case_id: str) -> Prepared:
+        """Read one prepared knee, and verify every byte of it.
+
+        Raises:
+            InputError: If it is missing, damaged, or prepared with other settings.
+        """
+        sealed = read_sealed(self.path(case_id), todo=_AGAIN)
+        self._check_settings(case_id, sealed.record)
+        record = sealed.record
+        first, second, third = record["spacing_mm"]
+        return Prepared(
+            sealed.tensors["image"].astype(np.float32),
+            sealed.tensors.get("mask"),
+            (first, second, third),
+            record["mirrored"],
+            record["cartilage_share"],
+            record["cartilage_share_scan"],
+        )
+
+    def digest(self, case_ids: Sequence[str]) -> str:
+        """Digest of the settings and of the voxels of these cases, in whatever order they come.
+
+        Raises:
+            InputError: If a case is missing, or prepared with other settings.
+        """
+        digests = {}
+        for case_id in case_ids:
+            sealed = read_record(self.path(case_id), todo=_AGAIN)
+            self._check_settings(case_id, sealed.record)
+            digests[case_id] = sealed.digests
+        return digest_of([self._settings(), digests])
+
+    def _settings(self) -> dict[str, Any]:  # any JSON value
+        return {
+            "schema": SCHEMA,
+            "grid": list(self.grid),
+            "cartilage": sorted(set(self.cartilage)),
+            "frame": "right inferior posterior, left knees mirrored",
+            "image": "z-score, trilinear, float16",
+            "mask": "nearest-exact, uint8",
+        }
+
+    def _check_settings(self, case_id: str, record: Record) -> None:
+        if record["settings"] != digest_of(self._settings()):
+            raise InputError(
+                str(self.path(case_id)),
+                "a volume prepared with other settings",
+                f"the grid {list(self.grid)} and the labels {list(self.cartilage)}",
+                _AGAIN,
+            )
+
+    def _stands(self, case: Case, sources: Record) -> bool:
+        try:
+            self.load(case.case_id)
+            record = read_record(self.path(case.case_id), todo=_AGAIN).record
+        except InputError:
+            return False
+        return record["sources"] == sources and record["mirrored"] == (case.side == "left")
+
+    def _prepared(self, case: Case, sources: Record) -> tuple[Tensors, Record]:
+        scan, mirrored = read_scan(case.image), case.side == "left"
+        try:
+            image = network_input(scan, self.grid, mirrored=mirrored)
+        except InputError as error:
+            raise InputError(str(case.image), error.found, error.needed, error.todo) from error
+        tensors, record = (
+            {"image": image.astype(np.float16)},
+            {
+                "case_id": case.case_id,
+                "settings": digest_of(self._settings()),
+                "sources": sources,
+                "mirrored": mirrored,
+                "spacing_mm": list(grid_spacing_mm(scan, self.grid)),
+                "scan_shape": list(scan.voxels.shape),
+                "scan_affine": scan.affine.tolist(),
+                "cartilage_share": None,
+                "cartilage_share_scan": None,
+            },
+        )
+        if case.segmentation is not None:
+            labels = read_mask(case.segmentation, like=scan).labels
+            tensors["mask"] = resample_mask(mirror(labels) if mirrored else labels, self.grid)
+            record["cartilage_share"] = share_of(tensors["mask"], self.cartilage)
+            record["cartilage_share_scan"] = share_of(labels, self.cartilage)
+        return tensors, record
+
+    def _outcomes(
+        self, cases: Sequence[Case], workers: int
+    ) -> Iterator[tuple[str, InputError | None]]:
+        if workers == 1:
+            for case in cases:
+                yield case.case_id, _fault_of(self, case)
+            return
+        # Not forked: a fork of a process that runs threads can hang.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            waiting = {pool.submit(_fault_of, self, case): case.case_id for case in cases}
+            try:
+                for done in as_completed(waiting):
+                    yield waiting.pop(done), done.result()
+            except BrokenProcessPool as error:
+                raise InputError(
+                    f"preparing {', '.join(sorted(waiting.values())[:workers])} or another case",
+                    "a worker that was killed, as happens where memory runs out",
+                    "memory for one scan a worker",
+                    "use fewer workers",
+                ) from error
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _fault_of(store: Store, case: Case) -> InputError | None:
+    try:
+        store.prepare(case)
+    except InputError as error:
+        return error
+    return None
+
+
+def _sources_digest(case: Case) -> Record:
+    named = {"image": case.image, "mask": case.segmentation}
+    return {name: _digest_of_source(path) for name, path in named.items() if path is not None}
+
+
+def _digest_of_source(path: Path) -> str:
+    try:
+        return digest_of([digest_of_file(file) for file in source_files(path)])
+    except OSError as error:
+        raise InputError(
+            str(path),
+            f"a file that cannot be read ({error.strerror})",
+            "a scan",
+            "check the path and its permissions",
+        ) from error

@@ -1,0 +1,98 @@
+"""Scans and label maps: NIfTI, NRRD or DICOM in, one anatomical frame out.
+
+Letters i, j, k stand for the axes of an array as its file stores them; d, h, w for the frame.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from kellgren.faults import InputError
+from kellgren.volume.dicom import dicom_files, read_dicom
+from kellgren.volume.frame import Mask, Raster, Scan, mask_of, scan_of, share_of
+from kellgren.volume.grid import (
+    grid_spacing_mm,
+    mirror,
+    resample,
+    resample_mask,
+    to_scan_grid,
+    zscore,
+)
+from kellgren.volume.nifti import read_nifti, write_nifti
+from kellgren.volume.nrrd_file import data_file, read_nrrd
+from kellgren.volume.protocol import dess_warnings
+
+__all__ = [
+    "Mask",
+    "Scan",
+    "dess_warnings",
+    "grid_spacing_mm",
+    "mirror",
+    "read_mask",
+    "read_scan",
+    "resample",
+    "resample_mask",
+    "share_of",
+    "source_files",
+    "to_scan_grid",
+    "write_nifti",
+    "zscore",
+]
+
+FORMATS: dict[str, Callable[[Path], Raster]] = {
+    ".nii": read_nifti,
+    ".nii.gz": read_nifti,
+    ".nrrd": read_nrrd,
+    ".nhdr": read_nrrd,
+}
+
+
+def read_scan(path: Path) -> Scan:
+    """Read a scan into the frame: NIfTI, NRRD, or the folder of one DICOM series.
+
+    Raises:
+        InputError: If it is damaged, is not one finite volume, or does not say how it lies in the
+            patient. Orientation is never guessed.
+    """
+    return scan_of(read_dicom(path) if path.is_dir() else _reader(path)(path))
+
+
+def read_mask(path: Path, *, like: Scan | None = None) -> Mask:
+    """Read a label map into the frame: NIfTI or NRRD.
+
+    Args:
+        path: The label map.
+        like: The scan that it belongs to; its shape must be the same and its voxels must lie
+            within 0.1 mm.
+
+    Raises:
+        InputError: As for `read_scan`, and if a label is not a whole number from 0 to 255 or the
+            geometry is not that of `like`.
+    """
+    if path.is_dir():
+        raise InputError(str(path), "a folder", "a label map as NIfTI or NRRD", "check the path")
+    return mask_of(_reader(path)(path), like=like)
+
+
+def source_files(path: Path) -> list[Path]:
+    """Every file that `read_scan` or `read_mask` reads for this path.
+
+    Raises:
+        InputError: If a file that must be looked into for that cannot be read.
+    """
+    if path.is_dir():
+        return dicom_files(path)
+    voxels = data_file(path) if path.suffix.lower() == ".nhdr" else None
+    return [path] if voxels is None else [path, voxels]
+
+
+def _reader(path: Path) -> Callable[[Path], Raster]:
+    name = path.name.lower()
+    for ending, reader in FORMATS.items():
+        if name.endswith(ending):
+            return reader
+    raise InputError(
+        str(path),
+        f"the name '{path.name}'" if path.exists() else "no such file",
+        f"a name that ends in {', '.join(FORMATS)}, or the folder of a DICOM series",
+        "convert the scan, or give the folder of its slices",
+    )

@@ -1,0 +1,99 @@
+"""Bytes of a scan file, read whole and inflated with a cap and a checksum."""
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from isal import igzip_lib
+
+from kellgren.faults import InputError
+
+SIZE_LIMIT = 4 << 30
+GZIP_MAGIC = b"\x1f\x8b"
+
+_HEAD = 1024
+_DOWNLOAD = "download or copy the file again"
+
+
+def read_file(path: Path) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        InputError: If it is missing, empty, not a plain file, not readable, larger than 4 GiB, or
+            text where a scan should be (a Git LFS pointer, a web page).
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(str(path), "no plain file", "a scan file", "check the path")
+        if not 0 < status.st_size <= SIZE_LIMIT:
+            raise InputError(
+                str(path), f"{status.st_size} bytes", f"1 to {SIZE_LIMIT} bytes", _DOWNLOAD
+            )
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(str(path), "no such file", "a scan file", "check the path") from None
+    except OSError as error:
+        raise InputError(
+            str(path),
+            f"a file that cannot be read ({error.strerror})",
+            "a readable scan file",
+            "check its permissions, links and disk",
+        ) from error
+    _refuse_text(path, content[:_HEAD])
+    return content
+
+
+def inflate(path: Path, packed: bytes, *, declared: Callable[[bytes], int]) -> bytes:
+    """Inflate one gzip member, never to more bytes than its own header declares.
+
+    Args:
+        path: Named in errors.
+        packed: The gzip member.
+        declared: Gives the full size, from the first inflated bytes (up to 1024).
+
+    Raises:
+        InputError: If the stream is cut short, damaged (its checksum is verified), longer than
+            declared, or followed by anything.
+    """
+    size = declared(_inflate(path, packed, _HEAD)[0])
+    content, ended, surplus = _inflate(path, packed, size + 1)
+    if len(content) > size or surplus:
+        raise InputError(
+            str(path),
+            f"more than the {size} bytes that the header declares, or bytes after the end",
+            "one gzip member that holds just the volume",
+            _DOWNLOAD,
+        )
+    if len(content) < size or not ended:
+        raise InputError(
+            str(path),
+            f"a file cut short ({len(content)} of {size} bytes, or no checksum at the end)",
+            "the whole file",
+            _DOWNLOAD,
+        )
+    return content
+
+
+def _inflate(path: Path, packed: bytes, limit: int) -> tuple[bytes, bool, bool]:
+    """Up to `limit` bytes, whether the member ended there, and whether anything follows it."""
+    stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    try:
+        content = stream.decompress(packed, limit)
+    except igzip_lib.IsalError as error:  # type: ignore[misc]
+        raise InputError(
+            str(path), f"a damaged gzip file ({error})", "an undamaged file", _DOWNLOAD
+        ) from error
+    return content, stream.eof, stream.eof and bool(stream.unused_data)
+
+
+def _refuse_text(path: Path, head: bytes) -> None:
+    lowered = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if lowered.startswith(b"version https://git-lfs"):
+        raise InputError(
+            str(path), "a Git LFS pointer, not the file itself", "the scan", "run 'git lfs pull'"
+        )
+    if lowered.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise InputError(
+            str(path), "a web page saved under this name", "the scan", "download the file again"
+        )
