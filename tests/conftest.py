@@ -42,9 +42,7 @@ def made_case(folder: Path, i: int, split: str, kl: int) -> Case:
 def knees(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
     """Ten training and ten test knees, two of each grade in both splits."""
     folder = tmp_path_factory.mktemp("knees")
-    return [
-        made_case(folder, i, "train" if i < 10 else "test", i % 5) for i in range(20)
-    ]
+    return [made_case(folder, i, "train" if i < 10 else "test", i % 5) for i in range(20)]
 
 
 @pytest.fixture(scope="session")

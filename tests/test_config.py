@@ -45,7 +45,7 @@ def test_the_study_files_of_the_repository_are_sound(name):
         (LEAST + '[training]\nepochs = "many"\n', "training.epochs.*'many'.*integer"),
         (LEAST + "seeds = [1, 1]\n", "backbones.resnet3d.seeds.*unknown key"),
         ("seeds = [1, 1]\n" + LEAST, "seeds .1, 1. repeat"),
-        (LEAST + "[backbones.resnet4d]\n", "resnet4d.*'resnet3d'"),
+        (LEAST + "[backbones.resnet4d]\n", "resnet4d is unknown.*'resnet3d'"),
         (LEAST + "[backbones.m3t]\ngrid = [32, 32, 40]\n", "m3t.grid.*cube"),
         ('name = "a"\n[cohort]\n[backbones.m3t]\n', "give either 'table' or"),
         ('name = "a/b"\n[cohort]\ntable = "c"\n[backbones.m3t]\n', "key 'name'"),

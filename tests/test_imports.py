@@ -20,9 +20,7 @@ HEAVY = ["torch", "matplotlib", "sklearn", "scipy.stats", "pandas", "nibabel", "
 
 def loads(module: str, wanted: str) -> bool:
     code = f"import sys, {module}; print({wanted!r} in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.strip() == "True"
 
 

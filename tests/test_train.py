@@ -126,9 +126,20 @@ def test_a_run_killed_twice_ends_with_the_bits_of_an_undisturbed_one(name, store
     root = str(Path(__file__).parents[1])
     for at in ("4", "7"):
         done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(tmp_path / "killed"),
-             str(store.folder), str(tmp_path / "again"), name, at],
-            cwd=root, env={**os.environ, "PYTHONPATH": root}, check=False, capture_output=True,
+            [
+                sys.executable,
+                "-c",
+                KILLED,
+                str(tmp_path / "killed"),
+                str(store.folder),
+                str(tmp_path / "again"),
+                name,
+                at,
+            ],
+            cwd=root,
+            env={**os.environ, "PYTHONPATH": root},
+            check=False,
+            capture_output=True,
         )
         assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
         assert not killed.weights.exists()

@@ -112,8 +112,9 @@ def import_(
     from kellgren.importers import IMPORTERS
 
     if kind not in IMPORTERS:
-        raise InputError(f"import {kind}", "an unknown layout", f"one of {list(IMPORTERS)}",
-                         "choose one of them")
+        raise InputError(
+            f"import {kind}", "an unknown layout", f"one of {list(IMPORTERS)}", "choose one of them"
+        )
     imported = IMPORTERS[kind](source, tables_only=tables_only)
     write_cohort(out, imported.cases)
     typer.echo(summary(imported.cases).to_string(index=False))
@@ -217,9 +218,7 @@ def report(
 def grade(
     scan: Annotated[Path, typer.Argument(help="NIfTI, NRRD, or a folder of DICOM slices.")],
     weights: Annotated[list[Path], typer.Option(help="Run folder; give it once per run.")],
-    side: Annotated[
-        Side | None, typer.Option(help="Which knee; a left one is mirrored.")
-    ] = None,
+    side: Annotated[Side | None, typer.Option(help="Which knee; a left one is mirrored.")] = None,
     out: Annotated[Path | None, typer.Option(help="Default <name of the scan>-grade.")] = None,
     device: OnDevice = Device.auto,
 ) -> None:
@@ -281,9 +280,7 @@ def _device(device: Device) -> "torch.device":
 def _grid(text: str) -> tuple[int, int, int]:
     parts = text.split(",")
     if len(parts) != 3 or not all(part.strip().isdigit() for part in parts):
-        raise InputError(
-            "--grid", f"'{text}'", "three whole numbers d,h,w", "write it as 24,48,48"
-        )
+        raise InputError("--grid", f"'{text}'", "three whole numbers d,h,w", "write it as 24,48,48")
     d, h, w = (int(part) for part in parts)
     return d, h, w
 

@@ -252,7 +252,7 @@ def _check_unique(cases: Sequence[Case], where: str) -> None:
                 )
 
 
-def _describe(members: list[Case]) -> dict[str, float]:
+def _describe(members: list[Case]) -> dict[str, int | float]:
     kl = np.array([case.kl for case in members])
     age = pd.Series([case.age for case in members], dtype=np.float64)
     counts = np.bincount(kl, minlength=KL_GRADES)

@@ -14,7 +14,6 @@ Grid = tuple[
     Annotated[int, Field(ge=8, le=1024)],
     Annotated[int, Field(ge=8, le=1024)],
 ]
-BackboneName = Literal["resnet3d", "m3t", "nnmamba"]
 SupervisionName = Literal["single_oa", "single_kl", "dual"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -121,14 +120,14 @@ class Study(Settings):
         "dual",
     )
     cohort: CohortSettings
-    backbones: Annotated[dict[BackboneName, BackboneSettings], Field(min_length=1)]
+    backbones: Annotated[dict[str, BackboneSettings], Field(min_length=1)]
     training: TrainingSettings = TrainingSettings()
     explanation: ExplanationSettings = ExplanationSettings()
     analysis: AnalysisSettings = AnalysisSettings()
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_paper_grids(cls, content: Any) -> Any:  # the raw content of the file
+    def _fill_paper_grids(cls, content: dict[str, Any]) -> dict[str, Any]:
         for name, settings in (content.get("backbones") or {}).items():
             if isinstance(settings, dict) and name in PAPER_GRIDS:
                 settings.setdefault("grid", PAPER_GRIDS[name])
@@ -138,6 +137,9 @@ class Study(Settings):
     def _consistent(self) -> "Study":
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} repeat; each seed is one run")
+        for name in self.backbones:
+            if name not in PAPER_GRIDS:
+                raise ValueError(f"backbones.{name} is unknown; there are {list(PAPER_GRIDS)}")
         m3t = self.backbones.get("m3t")
         if m3t is not None and len(set(m3t.grid)) != 1:
             raise ValueError(f"backbones.m3t.grid {list(m3t.grid)} must be a cube")
@@ -183,7 +185,9 @@ def _explain(path: Path, error: ValidationError) -> InputError:
     found = f"{first['input']!r}" if first["type"] != "missing" else "nothing"
     found = found if len(found) <= 80 else found[:77] + "..."
     needed = first["msg"].removeprefix("Value error, ")
-    return InputError(f"{path}, key '{key or 'the study'}'", found, needed, "correct the study file")
+    return InputError(
+        f"{path}, key '{key or 'the study'}'", found, needed, "correct the study file"
+    )
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:

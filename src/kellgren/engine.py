@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from kellgren.cohort import Case, read_cohort, summary, write_cohort
-from kellgren.config import Study
+from kellgren.config import BackboneSettings, Study
 from kellgren.faults import InputError
 from kellgren.importers import import_oaizib_cm
 from kellgren.learn.explain import exemplar_cases, explain
@@ -49,9 +49,13 @@ class Workplace:
             for supervision in self.study.supervisions
         ]
 
+    def settings(self, backbone: str) -> BackboneSettings:
+        """Size and grid of a backbone of the study."""
+        return self.study.backbones[backbone]
+
     def store(self, backbone: str) -> Store:
         """The prepared volumes on the grid of a backbone."""
-        grid = self.study.backbones[backbone].grid
+        grid = self.settings(backbone).grid
         name = "x".join(str(n) for n in grid)
         return Store(self.folder / "prepared" / name, grid, self.study.cohort.cartilage)
 
@@ -90,7 +94,7 @@ def prepare(place: Workplace, cases: Sequence[Case]) -> None:
 
 def train_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
     """Train one run on the training split."""
-    training, backbone = place.study.training, place.study.backbones[run.backbone]
+    training, backbone = place.study.training, place.settings(run.backbone)
     knees = [case for case in cases if case.split == "train"]
     steps = math.ceil(len(knees) / training.batch_size) * training.epochs
     with _locked(run), place.stage(f"train {run.name}", steps) as advance:

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import xxhash
 
@@ -35,12 +34,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_json(path: Path, content: Any) -> None:  # any JSON value
+def write_json(path: Path, content: object) -> None:
     """Write a JSON file whole; NaN is refused, since it is not JSON."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def digest_of(content: Any) -> str:  # any JSON value
+def digest_of(content: object) -> str:
     """Digest of a JSON value, the same for the same content on any machine.
 
     >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})

@@ -1,4 +1,4 @@
-"""Long work tells how far it is and how long it will take: a bar on a terminal, else plain lines."""
+"""Long work tells how far it is and how long it takes: a bar on a terminal, else plain lines."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +34,13 @@ def shown(title: str, total: int) -> Iterator[Advance]:
 @contextmanager
 def _bar(title: str, total: int) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description:28}"),

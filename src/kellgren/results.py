@@ -67,7 +67,7 @@ class StudyResult:
     """All that a study found, as tidy tables: keys first, then values.
 
     Every table is also a CSV of that name in the study folder; `docs/files.md` lists the columns,
-    and `COLUMNS` names them all. Tables may carry further columns after these.
+    and `COLUMNS` names them all. Further columns may follow; they are read as text.
 
     Attributes:
         name: Name of the study.
@@ -153,21 +153,21 @@ def _read_table(path: Path) -> pd.DataFrame:
     name = path.stem
     if not path.exists():
         return tidy(name, [])
-    header = pd.read_csv(path, nrows=0)
-    missing = [column for column in COLUMNS[name] if column not in header.columns]
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = [column for column in COLUMNS[name] if column not in table.columns]
     if missing:
         raise InputError(
             str(path), f"no column {missing[0]}", f"{COLUMNS[name]}", "analyze the runs again"
         )
-    text = _text_columns(name, header)
-    table = pd.read_csv(
-        path,
-        dtype=dict.fromkeys(text, str),
-        keep_default_na=False,
-        na_values={c: ["", "nan"] for c in header.columns if c not in text},
-        float_precision="round_trip",
-    )
-    return table.astype(dict.fromkeys(text, object))
+    numbers = [column for column in COLUMNS[name] if column not in _text_columns(name, table)]
+    return table.astype(object).assign(**{column: _numbers(table[column]) for column in numbers})
+
+
+def _numbers(cells: "pd.Series[str]") -> "pd.Series[Any]":  # integers, or floats with NaN
+    # Python reads the digits that `repr` wrote back to the same bits; pandas need not.
+    if cells.str.fullmatch(r"-?\d+").all():
+        return cells.astype("int64")
+    return cells.map(lambda cell: float(cell or "nan")).astype("float64")
 
 
 def _text_columns(name: str, table: pd.DataFrame) -> list[str]:

@@ -40,9 +40,10 @@ def write_sealed(path: Path, tensors: Tensors, record: Record) -> None:
     """Write a file whole, with its digests."""
     digests = {name: _digest(array) for name, array in tensors.items()}
     seal = digest_of([record, digests])
-    metadata = {"record": json.dumps(record), "digests": json.dumps(digests), "seal": seal}
+    # One entry: safetensors writes several in no fixed order, and equal files should be equal.
+    sealed = json.dumps({"record": record, "digests": digests, "seal": seal})
     with completed(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        save_file(tensors, temporary, metadata={"sealed": sealed})
 
 
 def read_sealed(path: Path, *, todo: str) -> Sealed:
@@ -76,9 +77,9 @@ def read_record(path: Path, *, todo: str) -> Sealed:
 def _read(path: Path, todo: str, *, with_tensors: bool) -> tuple[Record, dict[str, str], Tensors]:
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            record, digests = json.loads(metadata["record"]), json.loads(metadata["digests"])
-            if digest_of([record, digests]) != metadata["seal"] or set(digests) != set(file.keys()):
+            sealed = json.loads((file.metadata() or {})["sealed"])
+            record, digests = sealed["record"], sealed["digests"]
+            if digest_of([record, digests]) != sealed["seal"] or set(digests) != set(file.keys()):
                 raise _damaged(path, "its record does not fit its digest", todo)
             names = file.keys() if with_tensors else []
             return record, digests, {name: file.get_tensor(name) for name in names}

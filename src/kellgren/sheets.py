@@ -104,7 +104,7 @@ def number_or_none(value: str, where: str) -> float | None:
 def _advice(name: str, names: list[str], lowered: dict[str, str]) -> str:
     if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
         return "separate the columns by commas"
-    near = get_close_matches(name, list(lowered), n=1)
+    near = get_close_matches(name.casefold(), list(lowered), n=1)
     return f"did you mean '{lowered[near[0]]}'?" if near else "add it"
 
 

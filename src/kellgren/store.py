@@ -1,8 +1,9 @@
 """Prepared volumes on disk: one safetensors file a knee, whole or absent, checked on every read."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -147,13 +148,15 @@ class Store:
             InputError: The first fault, unless `keep_going`; or if a worker is killed.
         """
         faults: dict[str, InputError] = {}
-        for done, (case_id, fault) in enumerate(self._outcomes(cases, workers), start=1):
-            if fault is not None and not keep_going:
-                raise fault
-            if fault is not None:
-                faults[case_id] = fault
-            if progress is not None:
-                progress(done, len(cases))
+        # Closed at once after a fault, so that the workers do not go on with the other cases.
+        with closing(self._outcomes(cases, workers)) as outcomes:
+            for done, (case_id, fault) in enumerate(outcomes, start=1):
+                if fault is not None and not keep_going:
+                    raise fault
+                if fault is not None:
+                    faults[case_id] = fault
+                if progress is not None:
+                    progress(done, len(cases))
         return faults
 
     def load(self, case_id: str) -> Prepared:
@@ -163,7 +166,7 @@ class Store:
             InputError: If it is missing, damaged, or prepared with other settings.
         """
         sealed = read_sealed(self.path(case_id), todo=_AGAIN)
-        self._check_settings(case_id, sealed.record)
+        self._check_record(case_id, sealed.record)
         record = sealed.record
         first, second, third = record["spacing_mm"]
         return Prepared(
@@ -184,7 +187,7 @@ class Store:
         digests = {}
         for case_id in case_ids:
             sealed = read_record(self.path(case_id), todo=_AGAIN)
-            self._check_settings(case_id, sealed.record)
+            self._check_record(case_id, sealed.record)
             digests[case_id] = sealed.digests
         return digest_of([self._settings(), digests])
 
@@ -198,8 +201,15 @@ class Store:
             "mask": "nearest-exact, uint8",
         }
 
-    def _check_settings(self, case_id: str, record: Record) -> None:
-        if record["settings"] != digest_of(self._settings()):
+    def _check_record(self, case_id: str, record: Record) -> None:
+        if record.get("case_id") != case_id:
+            raise InputError(
+                str(self.path(case_id)),
+                f"the case {record.get('case_id')}",
+                "the case that the file is named after",
+                _AGAIN,
+            )
+        if record.get("settings") != digest_of(self._settings()):
             raise InputError(
                 str(self.path(case_id)),
                 "a volume prepared with other settings",
@@ -209,8 +219,8 @@ class Store:
 
     def _stands(self, case: Case, sources: Record) -> bool:
         try:
-            self.load(case.case_id)
-            record = read_record(self.path(case.case_id), todo=_AGAIN).record
+            record = read_sealed(self.path(case.case_id), todo=_AGAIN).record
+            self._check_record(case.case_id, record)
         except InputError:
             return False
         return record["sources"] == sources and record["mirrored"] == (case.side == "left")
@@ -244,7 +254,7 @@ class Store:
 
     def _outcomes(
         self, cases: Sequence[Case], workers: int
-    ) -> Iterator[tuple[str, InputError | None]]:
+    ) -> Generator[tuple[str, InputError | None], None, None]:
         if workers == 1:
             for case in cases:
                 yield case.case_id, _fault_of(self, case)
@@ -254,7 +264,8 @@ class Store:
             waiting = {pool.submit(_fault_of, self, case): case.case_id for case in cases}
             try:
                 for done in as_completed(waiting):
-                    yield waiting.pop(done), done.result()
+                    fault = done.result()
+                    yield waiting.pop(done), fault
             except BrokenProcessPool as error:
                 raise InputError(
                     f"preparing {', '.join(sorted(waiting.values())[:workers])} or another case",
@@ -280,12 +291,16 @@ def _sources_digest(case: Case) -> Record:
 
 
 def _digest_of_source(path: Path) -> str:
+    files = source_files(path)
+    for file in files:
+        if not file.is_file():
+            raise InputError(str(file), "no such file", "a scan or mask", "check the path")
     try:
-        return digest_of([digest_of_file(file) for file in source_files(path)])
+        return digest_of([digest_of_file(file) for file in files])
     except OSError as error:
         raise InputError(
             str(path),
             f"a file that cannot be read ({error.strerror})",
-            "a scan",
-            "check the path and its permissions",
+            "a readable scan or mask",
+            "check its permissions and the disk",
         ) from error

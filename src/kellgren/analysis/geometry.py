@@ -130,7 +130,7 @@ def principal_axis(z: Float[np.ndarray, "n f"]) -> PrincipalAxis:
     centre = z.mean(axis=0)
     _, singular, rows = np.linalg.svd(z - centre, full_matrices=False)
     total = float((singular**2).sum())
-    if not _varies(z, total):
+    if not _varies(z):
         return PrincipalAxis(centre, np.full(z.shape[1], np.nan), float("nan"))
     direction = rows[0] * np.sign(rows[0][np.abs(rows[0]).argmax()])
     return PrincipalAxis(centre, direction, float(singular[0] ** 2 / total))
@@ -174,7 +174,10 @@ def adjacent_distances(
 ) -> Float[np.ndarray, " 4"]:
     """Euclidean distance between the centroids of grades k and k + 1; NaN where one is absent."""
     absent = np.full(z.shape[1], np.nan)
-    centroids = [z[kl == k].mean(axis=0) if (kl == k).any() else absent for k in range(KL_GRADES)]
+    moved = z - z[0]  # features that do not vary are then 0, and so are their distances
+    centroids = [
+        moved[kl == k].mean(axis=0) if (kl == k).any() else absent for k in range(KL_GRADES)
+    ]
     return np.linalg.norm(np.diff(centroids, axis=0), axis=1)
 
 
@@ -237,7 +240,7 @@ def _refit(
         centred = spanned[case] - np.average(spanned[case], axis=0, weights=count)
         weighted = centred * np.sqrt(count)[:, None]
         total = float((weighted**2).sum())
-        if not _varies(z, total):
+        if not _varies(z[case]):
             continue
         if len(case) <= spanned.shape[1]:
             gram = weighted @ weighted.T
@@ -273,10 +276,9 @@ def _rank_correlation(
         return np.asarray((a * b).sum(axis=1) / np.where(scale > 0, scale, np.nan))
 
 
-def _varies(z: Float[np.ndarray, "n f"], total: float) -> bool:
-    """Whether a sum of squares is more than the rounding of the features themselves."""
-    rounding = np.finfo(np.float64).eps * float(np.abs(z).max())
-    return bool(total > z.size * (4 * rounding) ** 2)
+def _varies(z: Float[np.ndarray, "n f"]) -> bool:
+    # Exact, unlike a sum of squares about a rounded mean.
+    return bool(np.ptp(z, axis=0).max() > 0)
 
 
 def _auc(positive: Bool[np.ndarray, " n"], score: Float[np.ndarray, " n"]) -> float:

@@ -124,15 +124,15 @@ def saliency_overlap(
 def top_voxels(values: Float[np.ndarray, " n"]) -> list[Top]:
     """The 1 %, 5 % and 10 % most salient of some voxels, by one partial sort."""
     sizes = [-(-percent * len(values) // 100) for percent in PERCENTS]
-    tail = values
+    ordered = np.partition(values, [len(values) - size for size in sizes])
     tops = []
-    for size in reversed(sizes):  # each tail holds the next
-        tail = np.partition(tail, len(tail) - size)[len(tail) - size :]
-        threshold = tail.min()
+    for size in sizes:
+        tail = ordered[len(values) - size :]
+        threshold = tail[0]
         above = int((tail > threshold).sum())
         tied = int((values == threshold).sum())
         tops.append(Top(size, float(threshold), above, (size - above) / tied))
-    return tops[::-1]
+    return tops
 
 
 def top_threshold(saliency: Float[np.ndarray, "d h w"], percent: int) -> float:

@@ -20,7 +20,15 @@ from kellgren.learn.model import load_model, settings_of, training_of
 from kellgren.learn.train import deterministic
 from kellgren.runs import Run
 from kellgren.store import network_input
-from kellgren.volume import Scan, dess_warnings, read_scan, to_scan_grid, write_nifti
+from kellgren.volume import (
+    Scan,
+    dess_warnings,
+    grid_spacing_mm,
+    read_scan,
+    to_scan_grid,
+    write_nifti,
+)
+
 
 def grade_scan(
     path: Path, runs: Sequence[Run], *, side: str | None, device: torch.device
@@ -83,9 +91,7 @@ def _ask(
             logits = model(image).logits
         stored = {task.name: task.stored(logits[task.name]).cpu().numpy() for task in tasks}
         maps = absolute_gradient(model, image, tasks, ExplanationSettings())
-    spacing = tuple(
-        float(s * n / g) for s, n, g in zip(scan.spacing_mm, scan.voxels.shape, grid, strict=True)
-    )
+    spacing = grid_spacing_mm(scan, grid)
     views = []
     for head, gradient in maps.items():
         saliency = gradient[0].cpu().numpy()

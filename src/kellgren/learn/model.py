@@ -69,9 +69,7 @@ def build_model(
     """A freshly initialised network; the caller seeds torch's generator."""
     encoder = build_encoder(backbone, size=settings.size, grid=settings.grid)
     tasks = weighted_tasks(supervision, training)
-    return HierarchicalNet(
-        encoder, encoder.n_features, tasks, stacked=training.heads == "stacked"
-    )
+    return HierarchicalNet(encoder, encoder.n_features, tasks, stacked=training.heads == "stacked")
 
 
 def load_model(run: Run, *, device: torch.device) -> HierarchicalNet:

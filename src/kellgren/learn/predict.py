@@ -56,7 +56,8 @@ def infer(
     device: torch.device,
 ) -> tuple[Float[np.ndarray, "n f"], dict[str, Float[np.ndarray, "n _"]]]:
     """Features and stored logits of each case, in the order of the cases, in float32."""
-    features, logits = [], {task.name: [] for task in tasks}
+    features: list[Float[np.ndarray, "_ f"]] = []
+    logits: dict[str, list[Float[np.ndarray, "_ _"]]] = {task.name: [] for task in tasks}
     for batch in batches(store, cases, batch_size=batch_size, device=device):
         output = model(batch.image)
         features.append(output.features.cpu().numpy())

@@ -79,7 +79,8 @@ def train(
         watch: Called after every step.
 
     Raises:
-        InputError: If the folder holds a run with other settings or data, or the loss is not finite.
+        InputError: If the folder holds a run with other settings or data, or the loss is not
+            finite.
     """
     asked = _asked(run, store, cases, backbone=backbone, training=training)
     _refuse_other_settings(run, asked)
@@ -126,7 +127,7 @@ def train_epoch(
         losses = {task.name: task.loss(output.logits[task.name], batch.kl) for task in weights}
         loss = supervised_loss(losses, weights)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         n += len(batch.cases)
         for name, value in {"loss": loss, **losses}.items():
@@ -272,9 +273,7 @@ def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _finish(
-    run: Run, model: HierarchicalNet, *, log: list[LogRow], seconds: float
-) -> None:
+def _finish(run: Run, model: HierarchicalNet, *, log: list[LogRow], seconds: float) -> None:
     """Write the weights last: where they stand, everything else does."""
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     with completed(run.weights) as temporary:

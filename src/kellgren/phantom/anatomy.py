@@ -60,7 +60,8 @@ def bones(
     femur, femur_normal = _as_distance(femur)
     tibia, tibia_normal = _as_distance(tibia)
     femur, tibia = apart(femur, tibia, 0.5)
-    femoral = femur - shape.femoral * _femoral_cover(unit, femur_normal, disease)
+    thickness = np.float32(shape.femoral * disease.growth**2)
+    femoral = femur - thickness * _femoral_cover(unit, femur_normal, disease)
     tibial = tibia - _tibial_thickness(unit, tibia_normal, shape, disease)
     femoral, tibial = apart(femoral, tibial, 0.0)
     return femur, femoral, tibia, tibial
@@ -99,7 +100,9 @@ def ramp(value: Field, start: float, end: float) -> Field:
 
 def ellipsoid(unit: Points, centre: tuple[float, ...], radii: tuple[float, ...]) -> Field:
     """About the distance to an ellipsoid, exact in sign."""
-    parts = [(u - np.float32(c)) / np.float32(r) for u, c, r in zip(unit, centre, radii, strict=True)]
+    parts = [
+        (u - np.float32(c)) / np.float32(r) for u, c, r in zip(unit, centre, radii, strict=True)
+    ]
     return (np.sqrt(parts[0] ** 2 + parts[1] ** 2 + parts[2] ** 2) - 1) * np.float32(min(radii))
 
 
@@ -110,7 +113,7 @@ def _column(unit: Points, table: Float[np.ndarray, "_ 5"], power: float) -> Fiel
     fine = [np.interp(step, table[:, 0], table[:, i]).astype(np.float32) for i in range(1, 5)]
     level = np.clip(z - np.float32(step[0]), 0, len(step) - 1.001)
     low = level.astype(np.int32)
-    part = level - low
+    part = level - low.astype(np.float32)
     x0, y0, a, b = (column[low] + part * (column[low + 1] - column[low]) for column in fine)
     away = np.abs((x - x0) / a) ** power + np.abs((y - y0) / b) ** power
     return (away ** np.float32(1 / power) - 1) * np.minimum(a, b)
@@ -129,6 +132,7 @@ def _femur(unit: Points, shape: Shape, disease: Disease) -> Field:
             unit, (x0 + 1, y_front + centre, base + 25.5), (18.0, 28 + 0.5 * front, 25.5)
         )
         body = smooth_min(body, smooth_min(posterior, distal, 6.0), 7.0)
+    body = smooth_min(body, ellipsoid(unit, (-2.0, 19.5, 29.5), (25.0, 18.0, 20.5)), 6.0)
     arch = (1 - np.sqrt(((x + 2) / 10) ** 2 + ((z - 5) / 21) ** 2)) * 10
     notch = smooth_min(arch, 13 - y - 0.35 * (z - 10), 5.0)
     return smooth_max(body, notch, 3.0)
@@ -168,20 +172,21 @@ def _femoral_cover(unit: Points, normal: Points, disease: Disease) -> Field:
     """Share of the full thickness that is left at each place of the femoral surface."""
     x, y, z = unit
     cover = 1 - ramp(np.abs(normal[0]), 0.72, 0.95)
-    cover *= 1 - ramp(z + 0.12 * y, 34, 41)
+    cover *= 1 - ramp(z + 0.12 * y, 34.0, 41.0)
     cover *= 1 - ramp(normal[2], 0.3, 0.7)
-    cover *= 1 - ramp(np.abs(x + 2), 12, 8) * ramp(y, 17, 12)
+    cover *= 1 - ramp(np.abs(x + 2), 12.0, 8.0) * ramp(y, 17.0, 12.0)
+    cover *= cover > 0.25
     bearing = ramp(-normal[2], 0.1, 0.5)
     return cover * (1 - bearing * (1 - _left(unit, disease.femoral_lesions)))
 
 
 def _tibial_thickness(unit: Points, normal: Points, shape: Shape, disease: Disease) -> Field:
     x, y, z = unit
-    medial = ((x - MEDIAL_X + 1) / 15) ** 2 + ((y - 1.5) / 23.5) ** 2
-    lateral = ((x - LATERAL_X) / 16) ** 2 + ((y - 1) / 20.5) ** 2
+    medial = ((x - MEDIAL_X + 0.5) / 17) ** 2 + ((y - 1.5) / 25.5) ** 2
+    lateral = ((x - LATERAL_X) / 18) ** 2 + ((y - 1) / 22.5) ** 2
     cover = np.maximum(
-        shape.tibial[0] * (1 - ramp(medial, 0.4, 1.05)),
-        shape.tibial[1] * (1 - ramp(lateral, 0.3, 1.05)),
+        shape.tibial[0] * (1 - ramp(medial, 0.65, 1.05)),
+        shape.tibial[1] * (1 - ramp(lateral, 0.5, 1.05)),
     )
     cover *= ramp(normal[2], 0.45, 0.7) * (z > -8)
     return cover * _left(unit, disease.tibial_lesions)

@@ -1,7 +1,7 @@
 """A coarse lattice of points on which anatomy is evaluated, and how a knee lies in it.
 
-Signed distances are smooth, so they are evaluated every 1.6 mm and interpolated to the voxels:
-on a sphere of 20 mm the error of doing so is below 0.02 mm.
+Signed distances are smooth, so they are evaluated every h = 1.6 mm and interpolated linearly to
+the voxels: on a sphere of radius r = 20 mm the error along an axis, h^2 / (8 r), is 0.016 mm.
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,9 @@ class Lattice:
         axes = [s + LATTICE_MM * np.arange(n) for s, n in zip(self.starts, self.sizes, strict=True)]
         x, y, z = np.ix_(*(axis.astype(np.float32) for axis in axes))
         turn, shift = self.pose.turn.astype(np.float32), self.pose.shift.astype(np.float32)
-        return np.stack([turn[i, 0] * x + turn[i, 1] * y + turn[i, 2] * z + shift[i] for i in range(3)])
+        return np.stack(
+            [turn[i, 0] * x + turn[i, 1] * y + turn[i, 2] * z + shift[i] for i in range(3)]
+        )
 
     def around(self, place: Float[np.ndarray, " 3"], reach: float) -> Box:
         """The points within `reach` mm of a place along every axis; none where it is outside."""
@@ -85,7 +87,9 @@ class Taps:
         low = np.floor(place).astype(np.int64)
         return cls(low, (place - low).astype(np.float32))
 
-    def blend(self, field: Float[np.ndarray, "..."], axis: int, voxels: slice) -> Float[np.ndarray, "..."]:
+    def blend(
+        self, field: Float[np.ndarray, "..."], axis: int, voxels: slice
+    ) -> Float[np.ndarray, "..."]:
         """Interpolate a field linearly along one axis to the given voxels."""
         low, shape = self.low[voxels], [1, 1, 1]
         shape[axis] = len(low)
@@ -102,7 +106,7 @@ class Taps:
         return slice(int(first), int(np.searchsorted(self.low, points.stop)))
 
 
-def sample(field: Field, taps: tuple[Taps, Taps, Taps], box: Box) -> Field:
+def sample(field: Field, taps: tuple[Taps, Taps, Taps], box: Box) -> Float[np.ndarray, "d w h"]:
     """Interpolate a field trilinearly to a box of voxels."""
     i = taps[0].low[box[0]]
     near = field[i[0] : i[-1] + 2]

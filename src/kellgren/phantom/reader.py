@@ -16,7 +16,7 @@ def true_grades(count: int, mix: tuple[int, ...]) -> Int[np.ndarray, " n"]:
     least one, taken from the most frequent grade.
 
     >>> true_grades(7, (82, 46, 86, 111, 58))
-    array([0, 0, 1, 2, 3, 3, 4])
+    array([0, 1, 2, 2, 3, 3, 4])
 
     Raises:
         InputError: If `count` is negative.

@@ -4,17 +4,18 @@ Beside what the release holds there are two files of our own: `phantom.json`, th
 `severity.csv`, the true severity, which no model may see.
 """
 
-import gzip
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float, Shaped
+from isal import igzip
+from jaxtyping import Shaped
 
 from kellgren.faults import InputError
 from kellgren.files import completed, write_json, write_text
@@ -22,10 +23,11 @@ from kellgren.phantom.reader import GRADE_MIX, read_grade, true_grades
 from kellgren.phantom.scan import Knee, make_knee
 from kellgren.phantom.severity import CONTRAST
 
+SETTINGS = "phantom.json"
+# Goes up whenever the same settings give other knees.
+GENERATOR = 1
 FOLDERS = {"train": "Tr", "test": "Ts"}
-COLUMNS = (
-    "OAI-SubjectID,CMT-ID,OAI-Path,OAI-MRBarCode,KneeSide,KLGrade,Gender,Age,BMI"
-)
+COLUMNS = "OAI-SubjectID,CMT-ID,OAI-Path,OAI-MRBarCode,KneeSide,KLGrade,Gender,Age,BMI"
 SHARE_OF_MEN = 262 / 507
 
 
@@ -50,6 +52,25 @@ class Subject:
     male: bool
     age: int
     bmi: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One knee to write; travels to another process."""
+
+    folder: Path
+    name: str
+    who: Subject
+    grid: tuple[int, int, int]
+    seed: int
+    contrast: str
+
+    def paths(self) -> tuple[Path, Path]:
+        end = FOLDERS[self.who.split]
+        return (
+            self.folder / f"images{end}" / f"{self.name}_0000.nii.gz",
+            self.folder / f"labels{end}" / f"{self.name}.nii.gz",
+        )
 
 
 def write_release(
@@ -81,6 +102,7 @@ def write_release(
         InputError: If a setting is out of range, or the folder holds something else.
     """
     settings = {
+        "generator": GENERATOR,
         "train": train,
         "test": test,
         "grid": list(grid),
@@ -88,52 +110,53 @@ def write_release(
         "contrast": contrast,
         "agreement": agreement,
     }
-    _check(settings)
+    _check(settings, workers)
     _claim(folder, settings)
     cases = dict(_cases(train, test, seed=seed, agreement=agreement))
-    jobs = [(folder, name, who, grid, seed, contrast) for name, who in cases.items()]
+    jobs = [_Job(folder, name, who, grid, seed, contrast) for name, who in cases.items()]
     for done, _ in enumerate(_carried_out(jobs, workers), start=1):
         if progress is not None:
             progress(done, len(jobs))
     for split in FOLDERS:
         rows = {name: who for name, who in cases.items() if who.split == split}
-        write_text(folder / f"subInfo_{split}.csv", "\ufeff" + _table(rows))
-    write_text(folder / "severity.csv", _severity_table(cases))
+        _write_once(folder / f"subInfo_{split}.csv", "\ufeff" + _table(rows))
+    _write_once(folder / "severity.csv", _severity_table(cases))
 
 
-def _check(settings: dict[str, object]) -> None:
-    if settings["contrast"] not in CONTRAST:
-        raise InputError(
-            "contrast of the phantom",
-            repr(settings["contrast"]),
-            f"one of {sorted(CONTRAST)}",
-            "correct it",
-        )
+def _check(settings: dict[str, Any], workers: int) -> None:
+    contrasts = sorted(CONTRAST)
+    for name, fine, needed in (
+        ("train", settings["train"] >= 0, "0 or more"),
+        ("test", settings["test"] >= 0, "0 or more"),
+        ("grid", min(settings["grid"]) >= 8, "slices, rows and columns of at least 8"),
+        ("seed", settings["seed"] >= 0, "0 or more"),
+        ("contrast", settings["contrast"] in contrasts, f"one of {contrasts}"),
+        ("agreement", 0 <= settings["agreement"] <= 1, "a probability"),
+        ("workers", workers >= 1, "at least 1"),
+    ):
+        if not fine:
+            found = repr(settings.get(name, workers))
+            raise InputError(f"setting '{name}' of the phantom", found, needed, "correct it")
 
 
-def _claim(folder: Path, settings: dict[str, object]) -> None:
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Write the settings into a new folder, or check that they are those of this folder."""
-    path = folder / "phantom.json"
+    path = folder / SETTINGS
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found != settings:
+        found = path.read_text(encoding="utf-8")
+        if found != json.dumps(settings, indent=2) + "\n":
             raise InputError(
-                str(path), f"{found}", f"{settings}", "choose another folder or remove this one"
+                str(path), found, f"{settings}", "choose another folder or remove this one"
             )
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
         raise InputError(
-            str(folder),
-            "files that are not of a phantom",
-            "an empty or absent folder",
-            "choose another",
+            str(folder), f"files without {SETTINGS}", "an empty or absent folder", "choose another"
         )
     else:
         write_json(path, settings)
 
 
-def _cases(
-    train: int, test: int, *, seed: int, agreement: float
-) -> Iterator[tuple[str, Subject]]:
+def _cases(train: int, test: int, *, seed: int, agreement: float) -> Iterator[tuple[str, Subject]]:
     """Every knee by its case id; ids ascend with the grade inside each split, as in the release."""
     number = 0
     first = 0
@@ -163,43 +186,39 @@ def _draw_subject(index: int, split: str, grade: int, seed: int, agreement: floa
     )
 
 
-def _carried_out(jobs: list[tuple], workers: int) -> Iterator[None]:
-    if workers <= 1:
-        for job in jobs:
-            yield _write_knee(*job)
+def _carried_out(jobs: list[_Job], workers: int) -> Iterator[None]:
+    if workers == 1:
+        yield from map(_write_knee, jobs)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(_write_knee, *job) for job in jobs]):
+        for future in as_completed([pool.submit(_write_knee, job) for job in jobs]):
             yield future.result()
 
 
-def _write_knee(
-    folder: Path, name: str, who: Subject, grid: tuple[int, int, int], seed: int, contrast: str
-) -> None:
-    end = FOLDERS[who.split]
-    image, labels = folder / f"images{end}/{name}_0000.nii.gz", folder / f"labels{end}/{name}.nii.gz"
+def _write_knee(job: _Job) -> None:
+    image, labels = job.paths()
     if image.exists() and labels.exists():
         return
     knee = make_knee(
-        who.severity,
-        grid=grid,
-        rng=np.random.default_rng([seed, who.index, 1]),
-        contrast=CONTRAST[contrast],
-        male=who.male,
-        bmi=who.bmi,
+        job.who.severity,
+        grid=job.grid,
+        rng=np.random.default_rng([job.seed, job.who.index]),
+        contrast=CONTRAST[job.contrast],
+        male=job.who.male,
+        bmi=job.who.bmi,
     )
     _write_nifti(image, knee.image, knee)
     _write_nifti(labels, knee.labels, knee)
 
 
 def _write_nifti(path: Path, voxels: Shaped[np.ndarray, "d w h"], knee: Knee) -> None:
-    scan = nib.Nifti1Image(voxels, knee.affine)
+    scan: Any = nib.Nifti1Image(voxels, knee.affine)  # type: ignore[no-untyped-call]
     scan.set_sform(knee.affine, code=1)
     scan.set_qform(knee.affine, code=1)
     scan.header.set_xyzt_units("mm")
-    with completed(path) as temporary, temporary.open("wb") as raw:
-        with gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as file:
-            file.write(scan.to_bytes())
+    with completed(path) as temporary, temporary.open("wb") as file:
+        # No name and no time in the header, so that the same knee gives the same bytes.
+        file.write(igzip.compress(scan.to_bytes(), compresslevel=1, mtime=0))
 
 
 def _table(cases: dict[str, Subject]) -> str:
@@ -220,3 +239,8 @@ def _severity_table(cases: dict[str, Subject]) -> str:
     for name, who in cases.items():
         rows.append(f"{name},{who.split},{who.severity:.6f},{int(who.severity)},{who.kl}")
     return "\n".join(rows) + "\n"
+
+
+def _write_once(path: Path, text: str) -> None:
+    if not path.exists():
+        write_text(path, text)

@@ -12,8 +12,8 @@ from kellgren.phantom.tissue import Tissues
 
 FLUID, MENISCUS, CORTEX = 280.0, 26.0, 14.0
 # Cartilage next to bone, and what each mm toward the joint adds.
-DEEP_CARTILAGE, PER_MM = 150.0, 50.0
-NOISE_SD = 11.0
+DEEP_CARTILAGE, PER_MM = 143.0, 47.0
+NOISE_SD = 10.0
 GAIN_SD = 0.11
 BLUR_MM = 0.55
 SLAB_VOXELS = 200_000

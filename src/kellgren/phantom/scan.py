@@ -53,7 +53,8 @@ def make_knee(
     Args:
         severity: True severity; its whole part is the true KL grade.
         grid: Slices, rows and columns. The arrays hold slices, columns, rows.
-        rng: Source of randomness.
+        rng: Source of randomness. Its children draw person, disease, pose, texture and noise, so
+            that the same seed gives the same person in the same pose at any severity.
         contrast: Factor on how strongly severity shows, see `kellgren.phantom.severity.CONTRAST`.
         male: Sex.
         bmi: Body mass index, kg/m2; moves the outline of the leg.
@@ -61,12 +62,14 @@ def make_knee(
     d, h, w = grid
     across, tall, deep = field_of_view(grid)
     sizes, spacing = (d, w, h), (across / d, deep / w, tall / h)
-    shape = draw_shape(male=male, bmi=bmi, rng=rng)
-    disease = draw_disease(severity, shape, contrast=contrast, rng=rng)
-    lattice = Lattice.over((across, deep, tall), _draw_pose(grid, rng))
-    tissue = tissues(lattice, shape, disease, rng=rng)
-    image, labels = render(tissue, lattice, sizes, spacing, rng=rng)
-    return Knee(image, labels, _draw_affine(sizes, spacing, rng), spacing)
+    streams = rng.spawn(5)
+    shape = draw_shape(male=male, bmi=bmi, rng=streams[0])
+    disease = draw_disease(severity, shape, contrast=contrast, rng=streams[1])
+    lattice = Lattice.over((across, deep, tall), _draw_pose(grid, streams[2]))
+    affine = _draw_affine(sizes, spacing, streams[2])
+    tissue = tissues(lattice, shape, disease, rng=streams[3])
+    image, labels = render(tissue, lattice, sizes, spacing, rng=streams[4])
+    return Knee(image, labels, affine, spacing)
 
 
 def field_of_view(grid: tuple[int, int, int]) -> tuple[float, float, float]:
@@ -82,12 +85,12 @@ def field_of_view(grid: tuple[int, int, int]) -> tuple[float, float, float]:
     """
     d, h, w = grid
     side = float(np.sqrt(h * w))
-    across = _between(SMALL_FOV[0], FULL_FOV[0], _share(d, SMALL_GRID[0], FULL_GRID[0]))
+    across = _between(SMALL_FOV[0], FULL_FOV[0], _share(float(d), SMALL_GRID[0], FULL_GRID[0]))
     voxel = _between(SMALL_FOV[1], FULL_FOV[1], _share(side, SMALL_GRID[1], FULL_GRID[1])) / side
     return across, h * voxel, w * voxel
 
 
-def _share(value: float, low: float, high: float) -> float:
+def _share(value: float, low: int, high: int) -> float:
     return float(np.clip(np.log(value / low) / np.log(high / low), 0, 1))
 
 

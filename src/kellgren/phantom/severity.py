@@ -13,8 +13,8 @@ from jaxtyping import Float
 from kellgren.phantom.shape import Shape
 
 CONTRAST = {"real": 1.0, "clear": 2.0}
-SIGN_SD = 0.3
-VESSELS = 30
+SIGN_SD = 0.32
+VESSELS = 60
 
 Rows = Float[np.ndarray, "_ _"]
 
@@ -69,7 +69,7 @@ def draw_disease(
         narrowing=(1.4 * loss, 0.9 * loss * float(rng.random())),
         effusion=float(rng.gamma(2.0, 0.5)) + 3.0 * fluid,
         extrusion=float(abs(rng.normal(0, 0.6))) + 2.0 * loss,
-        growth=1 + 0.03 * growth,
+        growth=1 + 0.05 * growth,
     )
 
 
@@ -83,11 +83,11 @@ def _lesions(y_centre: float, dose: float, rng: np.random.Generator) -> Rows:
 
 
 def _spur_radii(count: int, dose: float, rng: np.random.Generator) -> Float[np.ndarray, " _"]:
-    return rng.uniform(1.0, 2.2, count) + 2.5 * min(dose, 2.0) * rng.random(count)
+    return rng.uniform(1.0, 2.2, count) + 3.0 * min(dose, 2.0) * rng.random(count)
 
 
 def _tibial_spurs(dose: float, shape: Shape, rng: np.random.Generator) -> Rows:
-    count = rng.poisson(1.0 + 8 * dose)
+    count = rng.poisson(1.0 + 9 * dose)
     angle = rng.uniform(0, 2 * np.pi, count)
     x, y = 37.5 * np.cos(angle), 2 + 25.5 * np.sin(angle)
     place = shape.size * np.stack([x, y, rng.normal(-4, 1.5, count)], axis=1)
@@ -95,7 +95,7 @@ def _tibial_spurs(dose: float, shape: Shape, rng: np.random.Generator) -> Rows:
 
 
 def _femoral_spurs(dose: float, shape: Shape, rng: np.random.Generator) -> Rows:
-    count = rng.poisson(1.0 + 8 * dose)
+    count = rng.poisson(1.0 + 9 * dose)
     angle = rng.uniform(0, 2 * np.pi, count)
     x = np.where(rng.random(count) < 0.6, -40.0, 36.5) + rng.normal(0, 1.0, count)
     y, z = 7 + 25 * np.cos(angle), 24 + 16 * np.sin(angle)
@@ -104,13 +104,13 @@ def _femoral_spurs(dose: float, shape: Shape, rng: np.random.Generator) -> Rows:
 
 
 def _spots(dose: float, shape: Shape, rng: np.random.Generator) -> Rows:
-    count = rng.poisson(shape.spots + 5 * dose)
+    count = rng.poisson(shape.spots + 4 * dose)
     x = np.where(rng.random(count) < 0.65, -23.0, 20.0) + rng.normal(0, 6, count)
     depth = rng.uniform(2, 12, count)
     z = np.where(rng.random(count) < 0.5, 4 + depth, -2 - depth)
     place = shape.size * np.stack([x, rng.normal(3, 10, count), z], axis=1)
-    radius = rng.uniform(1.5, 4.0, count) + 3 * min(dose, 1.5) * rng.random(count)
-    added = rng.uniform(20, 70, count) + 50 * min(dose, 1.5) * rng.random(count)
+    radius = rng.uniform(2.0, 5.0, count) + 4 * min(dose, 1.5) * rng.random(count)
+    added = rng.uniform(20, 70, count) + 60 * min(dose, 1.5) * rng.random(count)
     return np.column_stack([place, radius, added])
 
 
@@ -119,5 +119,5 @@ def _vessels(shape: Shape, rng: np.random.Generator) -> Rows:
     count = rng.poisson(VESSELS)
     place = rng.uniform((-38, -18, -45), (38, 34, 60), (count, 3))
     return np.column_stack(
-        [shape.size * place, rng.uniform(0.8, 2.4, count), rng.gamma(2.0, 30.0, count)]
+        [shape.size * place, rng.uniform(1.0, 3.6, count), rng.gamma(1.5, 26.0, count)]
     )

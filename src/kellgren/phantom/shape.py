@@ -50,12 +50,12 @@ def draw_shape(*, male: bool, bmi: float, rng: np.random.Generator) -> Shape:
         gap=(4.0 + 0.5 * float(deviation[1]), 4.8 + 0.6 * float(deviation[2])),
         femoral=size * (2.35 + 0.18 * float(deviation[3])),
         tibial=(
-            size * (1.85 + 0.2 * float(deviation[4])),
-            size * (2.4 + 0.3 * float(deviation[5])),
+            size * (1.75 + 0.2 * float(deviation[4])),
+            size * (2.25 + 0.3 * float(deviation[5])),
         ),
         condyles=tuple(0.9 * float(value) for value in deviation[6:12]),
         girth=float(np.exp(0.006 * (bmi - 28) + 0.03 * deviation[12])),
-        marrow=48.0 * float(np.exp(0.08 * deviation[13])),
-        grain=float(rng.uniform(0.2, 0.4)),
+        marrow=45.0 * float(np.exp(0.08 * deviation[13])),
+        grain=float(rng.uniform(0.08, 0.2)),
         spots=float(rng.gamma(2.0, 0.8)),
     )

@@ -12,7 +12,7 @@ from kellgren.phantom.anatomy import (
     bones,
     ellipsoid,
     ramp,
-    smooth_min,
+    smooth_max,
 )
 from kellgren.phantom.lattice import Field, Lattice, Points
 from kellgren.phantom.severity import Disease
@@ -116,7 +116,7 @@ def tissues(
 
 
 def _patella(unit: Points, scale: float, femur: Field) -> tuple[Field, Field]:
-    body = np.float32(scale) * ellipsoid(unit, (0.0, 52.0, 36.0), (20.5, 10.5, 20.0))
+    body = np.float32(scale) * ellipsoid(unit, (0.0, 51.5, 36.0), (21.0, 11.0, 20.0))
     bone = np.maximum(body, 6.2 - femur)
     face = (unit[2] > 24) & (unit[2] < 50)
     return bone, np.where(face, np.minimum(bone, np.maximum(body + 0.5, 3.2 - femur)), bone)
@@ -129,8 +129,8 @@ def _meniscus(unit: Points, scale: float, femoral: Field, tibial: Field, disease
     medial = np.sqrt(((x - MEDIAL_X + out) / 17) ** 2 + ((y - 1) / 24) ** 2)
     lateral = np.sqrt(((x - LATERAL_X - out) / 18) ** 2 + ((y - 1) / 21) ** 2)
     ring = np.where(x < SPINE_X, medial, lateral)
-    body = np.maximum(ring - 1.08, 0.62 - ring) * np.float32(18 * scale)
-    body = np.maximum(body, np.abs(z - 3) * np.float32(scale) - 5.5)
+    body = smooth_max(ring - 1.03, 0.62 - ring, 0.1) * np.float32(18 * scale)
+    body = smooth_max(body, np.abs(z - 2.6) * np.float32(scale) - 4.2, 3.0)
     body = np.maximum(body, 6.0 - np.abs(x - SPINE_X))
     return np.maximum(body, 0.45 - np.minimum(femoral, tibial))
 
@@ -138,9 +138,19 @@ def _meniscus(unit: Points, scale: float, femoral: Field, tibial: Field, disease
 def _fluid(unit: Points, femoral: Field, tibial: Field, disease: Disease) -> Field:
     """A film on the cartilage, and a layer in the recesses whose thickness is the effusion."""
     x, y, z = unit
-    pouch = ramp(y, 18, 28) * ramp(z, 26, 40) * (1 - ramp(z, 68, 82)) * (1 - ramp(np.abs(x), 20, 28))
-    gutter = ramp(np.abs(x + 2), 26, 36) * ramp(z, 4, 12) * (1 - ramp(z, 26, 38)) * ramp(y, -4, 8)
-    behind = ramp(-y, 12, 20) * ramp(z, 2, 10) * (1 - ramp(z, 20, 30))
+    pouch = (
+        ramp(y, 18.0, 28.0)
+        * ramp(z, 26.0, 40.0)
+        * (1 - ramp(z, 68.0, 82.0))
+        * (1 - ramp(np.abs(x), 20.0, 28.0))
+    )
+    gutter = (
+        ramp(np.abs(x + 2), 26.0, 36.0)
+        * ramp(z, 4.0, 12.0)
+        * (1 - ramp(z, 26.0, 38.0))
+        * ramp(y, -4.0, 8.0)
+    )
+    behind = ramp(-y, 12.0, 20.0) * ramp(z, 2.0, 10.0) * (1 - ramp(z, 20.0, 30.0))
     recess = np.maximum(pouch, np.maximum(0.55 * gutter, 0.5 * behind))
     layer = np.float32(disease.effusion) * recess
     pool = np.maximum(femoral - np.minimum(layer, 5.5), 0.5 * (1.2 - layer))
@@ -161,8 +171,8 @@ def _soft_tissue(unit: Points, bone: Field, texture: Field) -> Field:
     for centre, radii in MUSCLES[1:]:
         muscle = np.minimum(muscle, ellipsoid(unit, centre, radii))
     soft = FAT + 5 * texture + ramp(muscle, 1.2, -1.2) * (MUSCLE - FAT + 12 * texture)
-    lining = ramp(bone, 7, 1) * ramp(np.abs(z - 10), 42, 26) * ramp(np.abs(x), 50, 40)
-    soft += lining * ramp(muscle, 0, 3) * (SYNOVIUM - FAT + 8 * texture)
+    lining = ramp(bone, 7.0, 1.0) * ramp(np.abs(z - 10), 42.0, 26.0) * ramp(np.abs(x), 50.0, 40.0)
+    soft += lining * ramp(muscle, 0.0, 3.0) * (SYNOVIUM - FAT + 8 * texture)
     hoffa = np.sqrt(((y - 42) / 13) ** 2 + ((z - 8) / 18) ** 2 + (x / 22) ** 2)
     soft += ramp(hoffa, 1.1, 0.8) * (FAT - 6 + 6 * texture - soft)
     for start, end, thick, wide, value in BANDS:

@@ -20,7 +20,7 @@ def caption(name: str, result: StudyResult) -> str:
             " are bootstrap p. Each line compares two trained networks of one seed." + drawn
         ),
         "fig3": (
-            "Left of each pair: the slice with most cartilage; right: the box around its"
+            "Left of each pair: the slice with most cartilage; right: the square around its"
             " cartilage, enlarged. Every map is scaled by the 99th percentile of its own volume,"
             " so brightness cannot be compared between models; the blue contour, the 1 % most"
             " salient voxels of the volume, can. The knee is chosen by its grade, not by any map."

@@ -1,6 +1,7 @@
 """The declared comparisons of a study (section 3.6), line by line."""
 
 import math
+from typing import Any
 
 import pandas as pd
 
@@ -45,7 +46,7 @@ def comparisons(result: StudyResult) -> Table | Omitted:
             " minus second, within a seed; 95 % percentile interval of the paired bootstrap."
             f" Bold: Holm-adjusted p below {ALPHA}."
         ),
-        stub=("Group", "Comparison", "Task", "Metric"),
+        stub=("Group", "Comparison", "Metric"),
         columns=(
             Column("Δ", "a"),
             Column("Bootstrap mean"),
@@ -54,9 +55,7 @@ def comparisons(result: StudyResult) -> Table | Omitted:
             Column("p", "b"),
             Column("p, Holm", "c"),
             Column("p, BH", "c"),
-            Column("Test"),
-            Column("b / c", "b"),
-            Column("Second p", "d"),
+            Column("Test", "d"),
         ),
         groups=tuple(_groups(result)),
         footnotes=(
@@ -67,7 +66,8 @@ def comparisons(result: StudyResult) -> Table | Omitted:
             "Holm and Benjamini–Hochberg within one family and seed: Dual against single"
             f" ({_family_size(result, DUAL_VS_SINGLE)} tests), backbone against backbone"
             f" ({_family_size(result, BACKBONE_VS_BACKBONE)} tests).",
-            "DeLong’s p for the AUC of OA, McNemar’s mid-p for its accuracy; unadjusted.",
+            "Below it another test of the same difference, unadjusted: DeLong’s for the AUC of"
+            " OA, McNemar’s mid-p for its accuracy.",
             *_warnings(result.comparisons),
         ),
     )
@@ -103,16 +103,12 @@ def overlap_comparisons(result: StudyResult) -> Table | Omitted:
             Group(
                 spoken(BACKBONES, backbone),
                 tuple(
-                    _overlap_row(row)
-                    for _, row in table[table["backbone"] == backbone].iterrows()
+                    _overlap_row(row) for _, row in table[table["backbone"] == backbone].iterrows()
                 ),
             )
             for backbone in in_order(table["backbone"], BACKBONES)
         ),
-        footnotes=(
-            "Adjusted over every saliency measure of a seed that was compared, also those that"
-            " are not printed here.",
-        ),
+        footnotes=("Holm and Benjamini–Hochberg over the rows of this table, within a seed.",),
     )
 
 
@@ -135,8 +131,7 @@ def _rows(rows: pd.DataFrame, *, of: str) -> tuple[Row, ...]:
         Row(
             (
                 _versus(row, of) + (f", seed {row['seed']}" if several else ""),
-                spoken(TASKS, str(row["task"])),
-                spoken(METRICS, str(row["metric"])),
+                f"{spoken(TASKS, str(row['task']))} {spoken(METRICS, str(row['metric']))}",
             ),
             _cells(row),
         )
@@ -144,7 +139,7 @@ def _rows(rows: pd.DataFrame, *, of: str) -> tuple[Row, ...]:
     )
 
 
-def _versus(row: "pd.Series[str]", of: str) -> str:
+def _versus(row: "pd.Series[Any]", of: str) -> str:
     """Both sides of a comparison by what differs: the supervision or the backbone."""
     names = {"supervision": SUPERVISIONS, "backbone": BACKBONES}[of]
     sides = (RUN_NAME.fullmatch(str(row[side])) for side in ("model", "reference"))
@@ -152,26 +147,22 @@ def _versus(row: "pd.Series[str]", of: str) -> str:
     return f"{first} − {second}"
 
 
-def _cells(row: "pd.Series[float]") -> tuple[Cell, ...]:
+def _cells(row: "pd.Series[Any]") -> tuple[Cell, ...]:
     theirs, their_p = _printed(row)
     survives = bool(row["p_holm"] < ALPHA)
     return (
-        Cell(
-            number(row["difference"], signed=True), row["difference"], survives, published=theirs
-        ),
+        Cell(number(row["difference"], signed=True), row["difference"], survives, published=theirs),
         Cell(number(row["boot_mean"], signed=True)),
         Cell(number(row["se"])),
         Cell(interval(row["ci_low"], row["ci_high"], digits=4) or ABSENT),
         Cell(p_value(row["p"]), published=their_p),
         Cell(p_value(row["p_holm"]), row["p_holm"], survives),
         Cell(p_value(row["p_bh"])),
-        Cell(str(row["test"])),
-        Cell(_discordant(row)),
-        Cell(_second_p(row)),
+        Cell(str(row["test"]), notes=_beside(row)),
     )
 
 
-def _printed(row: "pd.Series[float]") -> tuple[str, str]:
+def _printed(row: "pd.Series[Any]") -> tuple[str, str]:
     """Difference and p that the paper prints for this row; empty where it prints none."""
     if row["family"] != DUAL_VS_SINGLE:
         return "", ""
@@ -180,16 +171,14 @@ def _printed(row: "pd.Series[float]") -> tuple[str, str]:
     return difference, FIG2_P.get((backbone, task, metric), "")
 
 
-def _discordant(row: "pd.Series[float]") -> str:
-    if math.isnan(row["mcnemar_b"]):
-        return ABSENT
-    return f"{int(row['mcnemar_b'])} / {int(row['mcnemar_c'])}"
-
-
-def _second_p(row: "pd.Series[float]") -> str:
+def _beside(row: "pd.Series[Any]") -> tuple[str, ...]:
+    """The other test of a row, and the discordant pairs of McNemar's."""
     if not math.isnan(row["p_delong"]):
-        return f"DeLong {p_value(row['p_delong'])}"
-    return ABSENT if math.isnan(row["p_mid"]) else f"mid-p {p_value(row['p_mid'])}"
+        return (f"DeLong p {p_value(row['p_delong'])}",)
+    if math.isnan(row["mcnemar_b"]):
+        return ()
+    pairs = f"b, c = {int(row['mcnemar_b'])}, {int(row['mcnemar_c'])}"
+    return (f"{pairs}; mid-p {p_value(row['p_mid'])}",)
 
 
 def _family_size(result: StudyResult, family: str) -> int:
@@ -208,7 +197,7 @@ def _warnings(table: pd.DataFrame) -> tuple[str, ...]:
     return (f"Warnings of the analysis: {listed}.",) if listed else ()
 
 
-def _overlap_row(row: "pd.Series[float]") -> Row:
+def _overlap_row(row: "pd.Series[Any]") -> Row:
     survives = bool(row["p_holm"] < ALPHA)
     head = spoken(TASKS, str(row["head"]))
     labels = (f"Dual-{head} − Single-{head}", spoken(METRICS, str(row["metric"])))

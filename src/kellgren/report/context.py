@@ -1,7 +1,5 @@
 """Tables 4 and 5: published radiomics rows beside this study's models (Appendix C)."""
 
-import pandas as pd
-
 from kellgren.report import facts
 from kellgren.report.published import CONTEXT, published
 from kellgren.report.table import (
@@ -105,17 +103,17 @@ def _our_rows(result: StudyResult, task: str) -> list[Row]:
         for supervision in in_order(mine["supervision"], SUPERVISIONS):
             name = f"{spoken(BACKBONES, backbone)} {spoken(SUPERVISIONS, supervision)}"
             cells = tuple(
-                _our_cell(values, (backbone, supervision, metric), task)
-                for metric in COLUMNS[task]
+                _our_cell(values, (backbone, supervision, metric), task) for metric in COLUMNS[task]
             )
             rows.append(Row((name, INPUT.get(supervision, supervision)), cells))
     return rows
 
 
-def _our_cell(values: pd.DataFrame, key: tuple[str, str, str], task: str) -> Cell:
+def _our_cell(
+    values: dict[tuple[str, ...], tuple[float, float]], key: tuple[str, str, str], task: str
+) -> Cell:
     backbone, supervision, metric = key
     theirs = short(published("table1", backbone, supervision, f"{task}_{metric}"))
-    if key not in values.index:
+    if key not in values:
         return Cell(ABSENT, published=theirs)
-    mean, sd, _ = values.loc[key]
-    return seed_cell(mean, sd, published=theirs)
+    return seed_cell(*values[key], published=theirs)

@@ -51,7 +51,7 @@ def test_grades(result: StudyResult) -> tuple[int, ...]:
 def measured_on(result: StudyResult) -> str:
     """On which knees ours was measured, and whether the paper's values can be set beside it."""
     n = test_cases(result)
-    theirs = "the paper's on the 98 graded test knees of OAIZIB-CM"
+    theirs = "the paper’s on the 98 graded test knees of OAIZIB-CM"
     if phantom(result) is not None:
         return (
             f"Ours was measured on {n} synthetic test knees of a phantom, {theirs}: the values"

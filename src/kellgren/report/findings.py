@@ -85,14 +85,23 @@ def _dual(result: StudyResult) -> Finding | None:
     raw = int((rows["p"] < ALPHA).sum())
     text = (
         f"Of {len(rows)} differences between a Dual model and the single model of the same task,"
-        f" {len(survivors)} survive{'s' * (len(survivors) == 1)} Holm’s correction at {ALPHA};"
-        f" {raw} {'has' if raw == 1 else 'have'} a raw p below {ALPHA}."
+        f" {_count(len(survivors), 'survives', 'survive')} Holm’s correction at {ALPHA};"
+        f" {_count(raw, 'has', 'have')} a raw p below {ALPHA}."
     )
     if len(gains):
         text += f" Higher with Dual: {_listed(gains)}."
     if len(losses):
         text += f" Lower with Dual: {_listed(losses)}."
     return Finding(f"{text} {_scope(result)}", ("seed", "family"))
+
+
+def _count(n: int, one: str, many: str) -> str:
+    """A count with its verb.
+
+    >>> _count(0, "has", "have"), _count(1, "has", "have"), _count(2, "has", "have")
+    ('none has', '1 has', '2 have')
+    """
+    return f"{n or 'none'} {one if n < 2 else many}"
 
 
 def _scope(result: StudyResult) -> str:
@@ -120,35 +129,41 @@ def _chance(result: StudyResult) -> Finding | None:
     if result.chance.empty or result.performance.empty:
         return None
     floor = _floors(result.chance)
-    mean = over_seeds(result.performance, ["backbone", "supervision", "task", "metric"])["mean"]
+    scores = over_seeds(result.performance, ["backbone", "supervision", "task", "metric"])
     inside = [
         f"{spoken(BACKBONES, b)} {spoken(SUPERVISIONS, s)}"
-        f" {TASKS[task]} {METRICS[metric]} ({number(mean[(b, s, task, metric)], digits=3)})"
+        f" {TASKS[task]} {METRICS[metric]} ({number(scores[b, s, task, metric][0], digits=3)})"
         for b in in_order(result.performance["backbone"], BACKBONES)
         for s in in_order(result.performance["supervision"], SUPERVISIONS)
         for task, metric in PERFORMANCE
-        if (b, s, task, metric) in mean.index
+        if (b, s, task, metric) in scores
         and (task, metric) in floor
-        and mean[(b, s, task, metric)] <= floor[(task, metric)]
+        and scores[b, s, task, metric][0] <= floor[task, metric]
     ]
-    total = sum(key[2:] in floor for key in mean.index)
+    total = sum(key[2:] in floor for key in scores)
+    if not inside:
+        return Finding(f"All {total} scores of Table 1 are above its chance rows.", ("chance",))
+    verb = "is" if len(inside) == 1 else "are"
     text = (
-        f"{len(inside)} of {total} scores are not above the highest chance row of their column"
-        " in Table 1"
+        f"{len(inside)} of {total} scores of Table 1 {verb} not above the highest chance row of"
+        f" the column: {'; '.join(inside)}."
     )
-    return Finding(f"{text}: {'; '.join(inside)}." if inside else f"{text}.", ("chance",))
+    return Finding(text, ("chance",))
 
 
 def _floors(chance: pd.DataFrame) -> dict[tuple[str, str], float]:
-    highest = chance.groupby(["task", "metric"])["value"].max()
-    return {(str(task), str(metric)): float(v) for (task, metric), v in highest.items()}
+    """Highest chance level of each task and metric."""
+    floors: dict[tuple[str, str], float] = {}
+    for task, metric, value in zip(chance["task"], chance["metric"], chance["value"], strict=True):
+        floors[task, metric] = max(float(value), floors.get((task, metric), float("-inf")))
+    return floors
 
 
 def _axis(result: StudyResult) -> Finding | None:
     if result.geometry.empty:
         return None
     test = result.geometry[result.geometry["fit"] == "test"]
-    mean = test.groupby(["backbone", "supervision"])["rho_kl"].mean()
+    mean = test.groupby(["backbone", "supervision"])["abs_rho_kl"].mean()
     lines = []
     for backbone in in_order(test["backbone"], BACKBONES):
         rho = mean[backbone].dropna()

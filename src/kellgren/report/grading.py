@@ -33,7 +33,11 @@ def picture(summary: dict[str, Any], views: Sequence[View]) -> Figure:
         figure = Figure(figsize=(7.2, height))
         axes = figure.subplots(len(views), 3, squeeze=False, width_ratios=(1, 1, 1.1))
         figure.subplots_adjust(
-            left=0.06, right=0.98, top=1 - 0.5 / height, bottom=0.45 / height, hspace=0.45,
+            left=0.06,
+            right=0.98,
+            top=1 - 0.5 / height,
+            bottom=0.45 / height,
+            hspace=0.45,
             wspace=0.25,
         )
         for row, view in zip(axes, views, strict=True):

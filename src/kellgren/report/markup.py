@@ -122,8 +122,7 @@ def _md_line(cells: list[str]) -> str:
 
 def _md_cell(cell: Cell) -> str:
     text = f"**{_md(cell.text)}**" if cell.best else _md(cell.text)
-    aside = [cell.note] if cell.note else []
-    aside += [f"paper {cell.published}"] if cell.published else []
+    aside = [*cell.notes, *([f"paper {cell.published}"] if cell.published else [])]
     return f"{text} ({_md('; '.join(aside))})" if aside else text
 
 
@@ -161,7 +160,7 @@ def _tex_row(name: str, row: Row) -> list[str]:
 
 
 def _tex_aside(cell: Cell) -> str:
-    parts = [_tex(cell.note)] if cell.note else []
+    parts = [*map(_tex, cell.notes)]
     parts += [f"(paper {_tex(cell.published)})"] if cell.published else []
     return rf"\textcolor{{gray}}{{\scriptsize {' '.join(parts)}}}" if parts else ""
 

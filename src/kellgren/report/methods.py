@@ -63,7 +63,7 @@ def methods(result: StudyResult) -> list[tuple[str, tuple[str, ...]]]:
             " grade, with respect to each voxel of the network’s input",
             ("saliency",),
         )
-        if _setting(result, "explanation", "method", "gradient") == "gradient"
+        if _settings(result, "explanation").get("method", "gradient") == "gradient"
         else (
             "Saliency is the positive part of gradient times input, averaged over noisy copies",
             ("saliency",),
@@ -83,20 +83,25 @@ def methods(result: StudyResult) -> list[tuple[str, tuple[str, ...]]]:
         ("Radiomics rows of Tables 4 and 5 are those of Chen et al.", ("chen",)),
     ]
     if facts.phantom(result) is None:
-        sentences.insert(1, ("Knees and masks of the paper’s cohort are those of OAIZIB-CM",
-                             ("oaizib",)))
+        sentences.insert(
+            1, ("Knees and masks of the paper’s cohort are those of OAIZIB-CM", ("oaizib",))
+        )
     backbones = set(result.performance["backbone"]) if len(result.performance) else set()
-    named = {"resnet3d": ("ResNet3D", "med3d"), "m3t": ("M3T", "m3t"),
-             "nnmamba": ("nnMamba", "nnmamba")}
+    named = {
+        "resnet3d": ("ResNet3D", "med3d"),
+        "m3t": ("M3T", "m3t"),
+        "nnmamba": ("nnMamba", "nnmamba"),
+    }
     used = [named[key] for key in named if key in backbones]
     if used:
-        sentences.insert(3, (f"Encoders are {_and([name for name, _ in used])}",
-                             tuple(key for _, key in used)))
+        sentences.insert(
+            3, (f"Encoders are {_and([name for name, _ in used])}", tuple(key for _, key in used))
+        )
     return sentences
 
 
 def _training(result: StudyResult) -> str:
-    training = result.protocol.get("training")
+    training = _settings(result, "training")
     if not training:
         return "How the models were trained is not recorded with them; the paper uses AdamW"
     return (
@@ -109,9 +114,10 @@ def _training(result: StudyResult) -> str:
 
 
 def _testing(result: StudyResult) -> str:
-    resamples = _setting(result, "analysis", "resamples", None)
-    seed = _setting(result, "analysis", "seed", None)
-    count = f"{resamples:,} resamples, seed {seed}" if resamples else "number not recorded"
+    analysis = _settings(result, "analysis")
+    count = "number of resamples not recorded"
+    if analysis:
+        count = f"{analysis['resamples']:,} resamples, seed {analysis['seed']}"
     return (
         "Models are compared on the same test knees by a paired bootstrap over knees"
         f" ({count}): the point difference, the mean and standard deviation over resamples, the"
@@ -119,8 +125,8 @@ def _testing(result: StudyResult) -> str:
     )
 
 
-def _setting(result: StudyResult, table: str, key: str, default: Any) -> Any:  # any TOML value
-    return (result.protocol.get(table) or {}).get(key, default)
+def _settings(result: StudyResult, table: str) -> dict[str, Any]:  # any TOML values
+    return result.protocol.get(table) or {}
 
 
 def _and(names: list[str]) -> str:

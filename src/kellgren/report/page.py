@@ -64,24 +64,30 @@ def page(
     """
     style = style_sheet()
     cited = _citation_order(result)
-    return templates().get_template("page.html.jinja").render(
-        title=_title(result),
-        policy=content_policy(style),
-        style=Markup(style),
-        version=kellgren.__version__,
-        notice=provenance.notice(result),
-        measured_on=facts.measured_on(result),
-        findings=[
-            (f.text, [(caveat_number(key), key) for key in f.caveats])
-            for f in key_findings(result)
-        ],
-        cohort=_table_or_reason(provenance.cohort_table(result)),
-        runs=_table_or_reason(provenance.runs_table(result)),
-        protocol=provenance.protocol_rows(result),
-        sections=[_section(section, result, tables, figures) for section in SECTIONS],
-        methods=[(text, [cited.index(key) + 1 for key in keys]) for text, keys in methods(result)],
-        references=[REFERENCES[key] for key in cited],
-        caveats=list(CAVEATS.items()),
+    return (
+        templates()
+        .get_template("page.html.jinja")
+        .render(
+            title=_title(result),
+            policy=content_policy(style),
+            style=Markup(style),
+            version=kellgren.__version__,
+            notice=provenance.notice(result),
+            measured_on=facts.measured_on(result),
+            findings=[
+                (f.text, [(caveat_number(key), key) for key in f.caveats])
+                for f in key_findings(result)
+            ],
+            cohort=_table_or_reason(provenance.cohort_table(result)),
+            runs=_table_or_reason(provenance.runs_table(result)),
+            protocol=provenance.protocol_rows(result),
+            sections=[_section(section, result, tables, figures) for section in SECTIONS],
+            methods=[
+                (text, [cited.index(key) + 1 for key in keys]) for text, keys in methods(result)
+            ],
+            references=[REFERENCES[key] for key in cited],
+            caveats=list(CAVEATS.items()),
+        )
     )
 
 

@@ -96,12 +96,12 @@ def _run_row(row: "pd.Series[Any]", names: list[str]) -> Row:
     return Row(labels, tuple(Cell(_run_value(name, row[name])) for name in names))
 
 
-def _run_value(name: str, value: Any) -> str:  # a cell of a table of mixed types
+def _run_value(name: str, value: Any) -> str:  # noqa: ANN401, a cell of a table of mixed types
     if pd.isna(value) or value == "":
         return ABSENT
     if name == "train_seconds":
         return number(float(value) / 60, digits=1)
-    if name in ("parameters", "epochs", "n_test", :
+    if name in ("parameters", "epochs", "n_test"):
         return f"{int(value):,}"
     if name == "grid":
         return str(value).replace("x", " × ")
@@ -113,7 +113,7 @@ def protocol_rows(result: StudyResult) -> list[tuple[str, str]]:
     return _flattened("", result.protocol)
 
 
-def _flattened(prefix: str, content: Any) -> list[tuple[str, str]]:  # any JSON value
+def _flattened(prefix: str, content: object) -> list[tuple[str, str]]:
     if isinstance(content, dict):
         return [
             line

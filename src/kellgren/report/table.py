@@ -19,17 +19,14 @@ class Cell:
         value: The unrounded number behind the text; None where there is none.
         best: Whether the cell holds the best value of its group and column; ties are all best.
         published: What the paper printed for this cell, such as ".8807"; empty where nothing.
-        note: Printed small below the text, such as the count "78/98" behind an accuracy.
+        notes: Lines printed small below the text, such as the count "78/98" of an accuracy.
     """
 
     text: str
     value: float | None = None
     best: bool = False
     published: str = ""
-    note: str = ""
-
-
-EMPTY = Cell(ABSENT)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -171,26 +168,36 @@ def interval(low: float, high: float, *, digits: int = 3) -> str:
     return f"[{number(low, digits=digits)}, {number(high, digits=digits)}]"
 
 
-def over_seeds(table: pd.DataFrame, keys: Sequence[str], value: str = "value") -> pd.DataFrame:
-    """Mean and standard deviation over the seeds of each combination of keys.
+def over_seeds(
+    table: pd.DataFrame, keys: Sequence[str], value: str = "value"
+) -> dict[tuple[str, ...], tuple[float, float]]:
+    """Mean and standard deviation (n - 1; NaN for one seed) over seeds, by combination of keys.
 
-    Returns:
-        The keys as index and the columns mean, sd (n - 1; NaN for one seed) and seeds.
+    >>> runs = pd.DataFrame({"task": ["oa", "oa"], "metric": ["auc", "auc"], "value": [0.5, 0.7]})
+    >>> [f"{v:.3f}" for v in over_seeds(runs, ["task", "metric"])["oa", "auc"]]
+    ['0.600', '0.141']
     """
-    grouped = table.groupby(list(keys), sort=False)[value]
-    return grouped.agg(mean="mean", sd="std", seeds="count")
+    found = {}
+    for key, rows in table.groupby(list(keys), sort=False):
+        values = rows[value]
+        sd = float(values.std()) if len(values) > 1 else float("nan")
+        found[tuple(map(str, key))] = (float(values.mean()), sd)
+    return found
 
 
 def seed_cell(
-    mean: float, sd: float, *, digits: int = 4, published: str = "", note: str = ""
+    mean: float, sd: float, *, digits: int = 4, published: str = "", notes: tuple[str, ...] = ()
 ) -> Cell:
-    """A value over seeds, with its standard deviation where there is one."""
+    """A value over seeds, with its standard deviation where there is one.
+
+    Notes belong to a single seed, so they stand only where there is no standard deviation.
+    """
     if math.isnan(mean):
         return Cell(ABSENT, None, published=published)
     text = number(mean, digits=digits)
     if not math.isnan(sd):
-        text, note = f"{text} ± {number(sd, digits=digits)}", ""
-    return Cell(text, mean, published=published, note=note)
+        text, notes = f"{text} ± {number(sd, digits=digits)}", ()
+    return Cell(text, mean, published=published, notes=tuple(filter(None, notes)))
 
 
 def mark_best(rows: Sequence[Row], columns: Iterable[int]) -> tuple[Row, ...]:

@@ -10,7 +10,6 @@ from kellgren.report.context import table4, table5
 from kellgren.report.published import published
 from kellgren.report.table import (
     ABSENT,
-    EMPTY,
     Cell,
     Column,
     Group,
@@ -21,7 +20,6 @@ from kellgren.report.table import (
     interval,
     mark_best,
     number,
-    over_seeds,
     seed_cell,
     short,
 )
@@ -79,7 +77,7 @@ def table1(result: StudyResult) -> Table | Omitted:
             "AUC is one grade against the rest, mean of five; F1 is the unweighted mean over"
             " five grades, 0 for a grade that is never predicted.",
             facts.measured_on(result),
-            "A difference between two rows is tested in the table of differences, not here. A"
+            "A difference between two rows is tested in Table S1, not here. A"
             " value at or below the chance rows is not evidence that a model has learned that"
             " task.",
         ),
@@ -89,14 +87,15 @@ def table1(result: StudyResult) -> Table | Omitted:
 def table2(result: StudyResult) -> Table | Omitted:
     """Geometry of the severity axis (section 3.5.2)."""
     title = "Table 2. Severity-axis geometry"
-    if result.geometry.empty or not (result.geometry["fit"] == "test").any():
+    on_test = result.geometry[result.geometry["fit"] == "test"]
+    if on_test.empty:
         return Omitted("table2", title, "no run has features (features.npz) of test knees")
     return Table(
         name="table2",
         title=title,
         caption=(
             f"First principal axis (PC1) of the penultimate features of n ="
-            f" {int(result.geometry['n'].max())} test knees, centred and unscaled;"
+            f" {int(on_test['n'].max())} test knees, centred and unscaled;"
             f" {facts.seed_words(result)}. Bold: highest of the backbone."
         ),
         stub=("Backbone", "Setting"),
@@ -162,7 +161,7 @@ def table3(result: StudyResult) -> Table | Omitted:
             "Chance is a map that knows nothing: for the first two columns the cartilage share c"
             " of the volume, for Dice@q 2qc/(q + c). Ceiling is a map that ranks all cartilage"
             " first. Both are means over knees.",
-            "All four depend on the grid that they are computed on, here the network's own input"
+            "All four depend on the grid that they are computed on, here the network’s own input"
             " grid; backbones with different grids cannot be compared.",
             facts.measured_on(result),
         ),
@@ -181,41 +180,35 @@ TABLES: dict[str, Callable[[StudyResult], Table | Omitted]] = {
 
 
 def _performance_groups(result: StudyResult) -> list[Group]:
-    table = over_seeds(result.performance, ["backbone", "supervision", "task", "metric"])
     groups = []
     for backbone in facts.backbone_column(result.performance, BACKBONES):
         mine = result.performance[result.performance["backbone"] == backbone]
         rows = [
-            Row(
-                (spoken(SUPERVISIONS, supervision),),
-                tuple(
-                    _performance_cell(table, backbone, supervision, column, result)
-                    for column in PERFORMANCE
-                ),
-            )
+            _performance_row(mine[mine["supervision"] == supervision], backbone, supervision)
             for supervision in in_order(mine["supervision"], SUPERVISIONS)
         ]
         groups.append(Group(spoken(BACKBONES, backbone), mark_best(rows, range(len(PERFORMANCE)))))
     return groups
 
 
-def _performance_cell(
-    table: pd.DataFrame,
-    backbone: str,
-    supervision: str,
-    column: tuple[str, str],
-    result: StudyResult,
-) -> Cell:
-    task, metric = column
-    theirs = short(published("table1", backbone, supervision, f"{task}_{metric}"))
-    if (backbone, supervision, task, metric) not in table.index:
+def _performance_row(scores: pd.DataFrame, backbone: str, supervision: str) -> Row:
+    cells = []
+    for task, metric in PERFORMANCE:
+        rows = scores[(scores["task"] == task) & (scores["metric"] == metric)]
+        theirs = short(published("table1", backbone, supervision, f"{task}_{metric}"))
+        cells.append(_score_cell(rows, theirs, counted=metric == "accuracy"))
+    return Row((spoken(SUPERVISIONS, supervision),), tuple(cells))
+
+
+def _score_cell(rows: pd.DataFrame, theirs: str, *, counted: bool) -> Cell:
+    """Mean over seeds; for one seed with its interval, and its count where it is a share."""
+    if rows.empty:
         return Cell(ABSENT, published=theirs)
-    mean, sd, _ = table.loc[(backbone, supervision, task, metric)]
-    part = result.performance.set_index(["backbone", "supervision", "task", "metric"])
-    row = part.loc[[(backbone, supervision, task, metric)]].iloc[0]
-    count = count_behind(mean, int(row["n"])) if metric == "accuracy" else ""
-    doubt = interval(float(row["ci_low"]), float(row["ci_high"]))
-    return seed_cell(mean, sd, published=theirs, note=f"{count} {doubt}".strip())
+    first, sd = rows.iloc[0], float(rows["value"].std())
+    count = count_behind(float(first["value"]), int(first["n"])) if counted else ""
+    doubt = interval(float(first["ci_low"]), float(first["ci_high"]))
+    mean = float(rows["value"].mean())
+    return seed_cell(mean, sd, published=theirs, notes=(f"{count} {doubt}".strip(),))
 
 
 def _chance_group(chance: pd.DataFrame) -> list[Group]:
@@ -226,8 +219,8 @@ def _chance_group(chance: pd.DataFrame) -> list[Group]:
         Row(
             (spoken(CHANCE_RULES, rule),),
             tuple(
-                Cell(number(value[(rule, task, metric)])) if (rule, task, metric) in value else EMPTY
-                for task, metric in PERFORMANCE
+                Cell(number(float(value.get((rule, *column), float("nan")))))
+                for column in PERFORMANCE
             ),
         )
         for rule in in_order(chance["rule"], CHANCE_RULES)
@@ -257,17 +250,17 @@ def _geometry_group(geometry: pd.DataFrame, backbone: str) -> Group:
 
 
 def _geometry_cells(rows: pd.DataFrame, backbone: str, supervision: str) -> tuple[Cell, ...]:
-    test, carried = rows[rows["fit"] == "test"], rows[rows["fit"] == "train_to_test"]
+    test, carried = rows[rows["fit"] == "test"], rows[rows["fit"] == "train"]
 
     def theirs(column: str) -> str:
         return short(published("table2", backbone, supervision, column), digits=3)
 
     return (
         _over_runs(test, "evr_pc1", published=theirs("evr_pc1")),
-        _over_runs(test, "rho_kl", published=theirs("rho_kl"), note=_signed(test, "rho_kl")),
-        _over_runs(test, "rho_oa", published=theirs("rho_oa"), note=_signed(test, "rho_oa")),
+        _over_runs(test, "abs_rho_kl", published=theirs("rho_kl"), note=_signed(test, "rho_kl")),
+        _over_runs(test, "abs_rho_oa", published=theirs("rho_oa"), note=_signed(test, "rho_oa")),
         _over_runs(test, "auroc_oa", published=theirs("auroc_oa")),
-        _over_runs(carried, "auroc_probe"),
+        _over_runs(carried, "auroc_oa"),
         _over_runs(
             test,
             "rho_adjacent",
@@ -281,16 +274,16 @@ def _over_runs(rows: pd.DataFrame, name: str, *, published: str = "", note: str 
     known = rows[name].dropna()
     mean = float(known.mean()) if len(known) else float("nan")
     sd = float(known.std()) if len(known) > 1 else float("nan")
+    doubt = ""
     if f"{name}_low" in rows.columns and len(rows) == 1:
         doubt = interval(float(rows[f"{name}_low"].iloc[0]), float(rows[f"{name}_high"].iloc[0]))
-        note = f"{doubt} {note}".strip()
-    return seed_cell(mean, sd, digits=3, published=published, note=note)
+    return seed_cell(mean, sd, digits=3, published=published, notes=(doubt, note))
 
 
 def _signed(rows: pd.DataFrame, name: str) -> str:
     if rows.empty:
         return ""
-    return f"signed {number(float(rows[f'{name}_signed'].mean()), digits=3, signed=True)}"
+    return f"signed {number(float(rows[name].mean()), digits=3, signed=True)}"
 
 
 def _p_of_four(rows: pd.DataFrame) -> str:
@@ -324,7 +317,7 @@ def _overlap_cell(rows: pd.DataFrame, theirs: float | None) -> Cell:
         float(rows["value"].mean()),
         sd,
         published=short(theirs),
-        note=interval(float(first["ci_low"]), float(first["ci_high"])),
+        notes=(interval(float(first["ci_low"]), float(first["ci_high"])),),
     )
 
 

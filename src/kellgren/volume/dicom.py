@@ -1,8 +1,7 @@
 """A folder that holds one DICOM series of single slices."""
 
 import warnings
-from collections import Counter
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import highdicom
@@ -14,7 +13,7 @@ from kellgren.faults import InputError
 from kellgren.volume.frame import Raster, check_geometry
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+_NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 _DESCRIPTION_LENGTH = 64
 
 
@@ -36,14 +35,7 @@ def read_dicom(folder: Path) -> Raster:
         volume = _volume(folder, slices)
         affine = _LPS_TO_RAS @ np.asarray(volume.affine, dtype=np.float64)
         check_geometry(folder, volume.array.shape, affine, voxel_bytes=volume.array.itemsize)
-        first = next(iter(slices.values()))
-        return Raster(
-            folder,
-            volume.array,
-            affine,
-            description=_plain(str(first.get("SeriesDescription") or "")),
-            modality=_plain(str(first.get("Modality") or "")),
-        )
+        return Raster(folder, volume.array, affine, slices[0].description, slices[0].modality)
 
 
 def dicom_files(folder: Path) -> list[Path]:
@@ -71,59 +63,84 @@ def dicom_files(folder: Path) -> list[Path]:
     return files
 
 
-def _slices(folder: Path) -> dict[Path, pydicom.Dataset]:
+@dataclass(frozen=True)
+class _Slice:
+    """One image, with what is asked of it before any voxel is read."""
+
+    path: Path
+    dataset: pydicom.Dataset
+    series: str
+    number: str
+    description: str
+    modality: str
+    frames: int
+    size: tuple[int, int]
+    missing: tuple[str, ...]
+
+
+def _slices(folder: Path) -> list[_Slice]:
     files = dicom_files(folder)
-    read = {path: dataset for path in files if (dataset := _dataset(path)) is not None}
-    if not read:
+    slices = [found for path in files if (found := _slice(path)) is not None]
+    if not slices:
         raise InputError(
             str(folder),
             f"{len(files)} files, none of them a DICOM image",
             "one DICOM series",
             "give the folder that holds the slices",
         )
-    return read
+    return slices
 
 
-def _dataset(path: Path) -> pydicom.Dataset | None:
+def _slice(path: Path) -> _Slice | None:
     """The image in the file; None where the file holds none."""
     try:
         dataset = pydicom.dcmread(path)
-        is_image = "PixelData" in dataset or ("Rows" in dataset and "Columns" in dataset)
+        if "Rows" not in dataset and "PixelData" not in dataset:
+            return None
+        return _Slice(
+            path,
+            dataset,
+            series=str(dataset.get("SeriesInstanceUID")),
+            number=_plain(str(dataset.get("SeriesNumber") or "")),
+            description=_plain(str(dataset.get("SeriesDescription") or "")),
+            modality=_plain(str(dataset.get("Modality") or "")),
+            frames=int(dataset.get("NumberOfFrames") or 1),
+            size=(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)),
+            missing=tuple(name for name in _NEEDED if dataset.get(name) in (None, "")),
+        )
     except InvalidDicomError:
         return None
     except Exception as error:  # pydicom raises many kinds for damaged files
         raise _unreadable(path, error) from error
-    return dataset if is_image else None
 
 
-def _check_series(folder: Path, slices: dict[Path, pydicom.Dataset]) -> None:
-    counts = Counter(str(dataset.get("SeriesInstanceUID")) for dataset in slices.values())
-    if len(counts) > 1:
-        named = {str(dataset.get("SeriesInstanceUID")): dataset for dataset in slices.values()}
+def _check_series(folder: Path, slices: list[_Slice]) -> None:
+    members: dict[str, list[_Slice]] = {}
+    for found in slices:
+        members.setdefault(found.series, []).append(found)
+    if len(members) > 1:
         listed = ", ".join(
-            f"series {named[uid].get('SeriesNumber')}"
-            f" '{_plain(str(named[uid].get('SeriesDescription') or ''))}' ({count} files)"
-            for uid, count in counts.items()
+            f"series {same[0].number} '{same[0].description}' ({len(same)} files)"
+            for same in members.values()
         )
         raise InputError(
             str(folder),
-            f"{len(counts)} series: {listed}",
+            f"{len(members)} series: {listed}",
             "one series",
             "put each series into a folder of its own",
         )
-    for path, dataset in slices.items():
-        if int(dataset.get("NumberOfFrames") or 1) > 1:
+    for found in slices:
+        if found.frames > 1:
             raise InputError(
-                str(path),
+                str(found.path),
                 "an enhanced multi-frame image",
                 "one slice a file",
                 "convert the series to NIfTI first",
             )
-        missing = [name for name in _PLACE if dataset.get(name) in (None, "")]
-        if missing:
+        if found.missing:
             raise InputError(
-                str(path),
-                f"no {missing[0]}",
+                str(found.path),
+                f"no {found.missing[0]}",
                 "slices that say where they lie",
                 "export the series again",
             )
@@ -133,20 +150,17 @@ def _check_series(folder: Path, slices: dict[Path, pydicom.Dataset]) -> None:
         )
 
 
-def _volume(folder: Path, slices: dict[Path, pydicom.Dataset]) -> "highdicom.Volume":
-    _check_size(folder, list(slices.values()))
+def _volume(folder: Path, slices: list[_Slice]) -> highdicom.Volume:
+    rows, columns = (max(found.size[axis] for found in slices) for axis in (0, 1))
+    check_geometry(folder, (len(slices), rows, columns), np.eye(4), voxel_bytes=4)
     try:
         return highdicom.get_volume_from_series(
-            list(slices.values()), dtype=np.float32, apply_real_world_transform=False
+            [found.dataset for found in slices],
+            dtype=np.float32,
+            apply_real_world_transform=False,
         )
     except Exception as error:  # highdicom and its decoders raise many kinds
         raise _unreadable(folder, error) from error
-
-
-def _check_size(folder: Path, slices: Sequence[pydicom.Dataset]) -> None:
-    rows = max(int(dataset.Rows) for dataset in slices)
-    columns = max(int(dataset.Columns) for dataset in slices)
-    check_geometry(folder, (len(slices), rows, columns), np.eye(4), voxel_bytes=4)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

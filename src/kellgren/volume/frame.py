@@ -94,8 +94,8 @@ def share_of(labels: UInt8[np.ndarray, "d h w"], which: tuple[int, ...]) -> floa
     >>> share_of(np.array([[[0, 2, 4, 1]]], dtype=np.uint8), (2, 4, 5))
     0.5
     """
-    counts = np.bincount(labels.reshape(-1), minlength=256)
-    return float(counts[list(set(which))].sum() / labels.size)
+    chosen = np.isin(np.arange(256), which)
+    return int(np.count_nonzero(chosen[labels])) / labels.size
 
 
 def scan_of(raster: Raster) -> Scan:
@@ -226,7 +226,7 @@ def check_geometry(
         raise InputError(
             str(path),
             f"voxels of {found} mm",
-            f"{SPACING_MM[0]} to {SPACING_MM[1]} mm along each axis",
+            f"{SPACING_MM[0]:g} to {SPACING_MM[1]:g} mm along each axis",
             "check the unit: it must be mm",
         )
     _check_directions(path, affine[:3, :3] / np.array(spacing))

@@ -88,19 +88,15 @@ class Mamba(nn.Module):
         self._initialise_steps()
 
     def forward(self, x: Float[Tensor, "n c l"]) -> Float[Tensor, "n c l"]:
-        """Mix each token with those before it.
-
-        Tokens stay in the last axis, as an image has them; a linear layer then multiplies from
-        the left.
-        """
-        u, z = (self.in_proj.weight @ x).chunk(2, dim=1)
+        """Mix each token with those before it."""
+        u, z = per_token(self.in_proj, x).chunk(2, dim=1)
         u = F.silu(self.conv1d(u)[..., : x.shape[2]])
         delta, b, c = torch.split(
-            self.x_proj.weight @ u, [self.rank, self.states, self.states], dim=1
+            per_token(self.x_proj, u), [self.rank, self.states, self.states], dim=1
         )
         y = selective_scan(
             u,
-            self.dt_proj.weight @ delta,
+            per_token(self.dt_proj, delta),
             -self.A_log.exp(),
             b,
             c,
@@ -108,7 +104,7 @@ class Mamba(nn.Module):
             z=z,
             delta_bias=self.dt_proj.bias,
         )
-        return self.out_proj.weight @ y
+        return per_token(self.out_proj, y)
 
     def _initialise_steps(self) -> None:
         """Steps log-uniform in [0.001, 0.1], as in Mamba: the bias is their inverse softplus."""
@@ -117,6 +113,14 @@ class Mamba(nn.Module):
             low, high = math.log(1e-3), math.log(1e-1)
             dt = torch.empty_like(self.dt_proj.bias).uniform_(low, high).exp()
             self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+
+
+def per_token(layer: nn.Linear, x: Float[Tensor, "n c l"]) -> Float[Tensor, "n c_out l"]:
+    """Apply the weight of a linear layer, without its bias, where tokens are the last axis.
+
+    A convolution of width one: the tokens need not be moved to the front and back.
+    """
+    return F.conv1d(x, layer.weight[..., None])
 
 
 class MambaLayer(nn.Module):

@@ -57,9 +57,8 @@ def selective_scan(
 
 @dataclass(frozen=True)
 class Chunks:
-    """How `n` sequences of `length` tokens are cut: `count` chunks of `steps` tokens each."""
+    """How a sequence of `length` tokens is cut: `count` chunks of `steps` tokens each."""
 
-    n: int
     length: int
     count: int
     steps: int
@@ -71,49 +70,44 @@ class Chunks:
         at_once = CELLS_AT_ONCE.get(u.device.type, 2**16) // (n * channels * states)
         count = max(1, min(at_once, -(-length // BLOCK)))
         steps = BLOCK * -(-length // (count * BLOCK))
-        return cls(n, length, -(-length // steps), steps)
+        return cls(length, -(-length // steps), steps)
 
-    def by_step(self, x: Float[Tensor, "n c l"]) -> Float[Tensor, "t c m"]:
-        """Steps first and lanes (a chunk of a case) last; steps after the end are zero.
+    def by_step(self, x: Float[Tensor, "n c l"]) -> Float[Tensor, "steps n c chunks"]:
+        """Cut the tokens and put the steps first; steps after the end are zero.
 
         A step of size zero leaves the states alone, so the padding changes nothing.
         """
         x = F.pad(x, (0, self.count * self.steps - self.length))
-        x = torch.unflatten(x, 2, (self.count, self.steps))
-        return x.permute(3, 1, 0, 2).flatten(2).contiguous()
+        return x.view(-1, self.steps).t().contiguous().view(self.steps, *x.shape[:2], self.count)
 
-    def by_token(self, x: Float[Tensor, "t c m"]) -> Float[Tensor, "n c l"]:
+    def by_token(self, x: Float[Tensor, "steps n c chunks"]) -> Float[Tensor, "n c l"]:
         """Undo `by_step`."""
-        x = torch.unflatten(x, 2, (self.n, self.count)).permute(2, 1, 3, 0)
-        return x.flatten(2)[..., : self.length].contiguous()
+        x = x.view(self.steps, -1).t().contiguous().view(*x.shape[1:3], -1)
+        return x[..., : self.length].contiguous()
 
-    def carry(
-        self, ends: Float[Tensor, "s c m"], decay: Float[Tensor, "s c m"]
-    ) -> Float[Tensor, "s c m"]:
-        """State at the start of each chunk, given its end from a zero start, and its decay.
 
-        By doubling: after round i an end contains the 2**i chunks before it.
-        """
-        ends = torch.unflatten(ends, 2, (self.n, self.count))
-        decay = torch.unflatten(decay, 2, (self.n, self.count))
-        shift = 1
-        while shift < self.count:
-            later = torch.addcmul(ends[..., shift:], decay[..., shift:], ends[..., :-shift])
-            ends = torch.cat([ends[..., :shift], later], dim=3)
-            longer = decay[..., shift:] * decay[..., :-shift]
-            decay = torch.cat([decay[..., :shift], longer], dim=3)
-            shift *= 2
-        return F.pad(ends[..., :-1], (1, 0)).flatten(2)
+def carried(
+    ends: Float[Tensor, "s n c chunks"], decay: Float[Tensor, "s n c chunks"]
+) -> Float[Tensor, "s n c chunks"]:
+    """State at the start of each chunk, given its end from a zero start, and its decay.
 
-    def carry_back(
-        self, starts: Float[Tensor, "s c m"], decay: Float[Tensor, "s c m"]
-    ) -> Float[Tensor, "s c m"]:
-        """The same from the last chunk to the first."""
-        return self.reverse(self.carry(self.reverse(starts), self.reverse(decay)))
+    By doubling: after round i an end contains the 2**i chunks before it.
+    """
+    shift = 1
+    while shift < ends.shape[3]:
+        later = torch.addcmul(ends[..., shift:], decay[..., shift:], ends[..., :-shift])
+        ends = torch.cat([ends[..., :shift], later], dim=3)
+        longer = decay[..., shift:] * decay[..., :-shift]
+        decay = torch.cat([decay[..., :shift], longer], dim=3)
+        shift *= 2
+    return F.pad(ends[..., :-1], (1, 0))
 
-    def reverse(self, x: Float[Tensor, "s c m"]) -> Float[Tensor, "s c m"]:
-        """The chunks of each case in reverse order."""
-        return torch.unflatten(x, 2, (self.n, self.count)).flip(3).flatten(2)
+
+def carried_back(
+    starts: Float[Tensor, "s n c chunks"], decay: Float[Tensor, "s n c chunks"]
+) -> Float[Tensor, "s n c chunks"]:
+    """The same from the last chunk to the first."""
+    return carried(starts.flip(3), decay.flip(3)).flip(3)
 
 
 class Steps:
@@ -137,23 +131,22 @@ class Steps:
         b: Float[Tensor, "n s l"],
         c: Float[Tensor, "n s l"],
     ) -> None:
-        lanes = chunks.n * chunks.count
-        self.rate = a.T[:, :, None].expand(-1, -1, lanes).contiguous()
+        self.rate = a.T[:, None, :, None].expand(-1, len(u), -1, chunks.count).contiguous()
         steps = chunks.by_step(dt)
         self.whole_decay = torch.exp(self.rate * steps.sum(0))
         self.dt = steps.unbind()
         self.v = chunks.by_step(dt * u).unbind()
-        self.b = chunks.by_step(b).unsqueeze(2).unbind()
-        self.c = chunks.by_step(c).unsqueeze(2).unbind()
+        self.b = chunks.by_step(b).transpose(1, 2).unsqueeze(3).unbind()
+        self.c = chunks.by_step(c).transpose(1, 2).unsqueeze(3).unbind()
 
     def __len__(self) -> int:
         return len(self.dt)
 
-    def decay(self, t: int, *, out: Float[Tensor, "s c m"]) -> Float[Tensor, "s c m"]:
+    def decay(self, t: int, *, out: Float[Tensor, "s n c chunks"]) -> Float[Tensor, "s n c chunks"]:
         """What is left of the states after step `t`, between 0 and 1."""
         return torch.mul(self.rate, self.dt[t], out=out).exp_()
 
-    def new_states(self) -> Float[Tensor, "s c m"]:
+    def new_states(self) -> Float[Tensor, "s n c chunks"]:
         """States of zero."""
         return torch.zeros_like(self.rate)
 
@@ -173,7 +166,7 @@ class LinearScan(torch.autograd.Function):
         """Scan, and keep the inputs and the states at the start of each block."""
         chunks = Chunks.of(u, a.shape[1])
         steps = Steps(chunks, u, dt, a, b, c)
-        h = chunks.carry(ends(steps), steps.whole_decay)
+        h = carried(ends(steps), steps.whole_decay)
         y, kept = outputs(steps, h)
         ctx.save_for_backward(u, dt, a, b, c, kept)
         return chunks.by_token(y)
@@ -188,14 +181,14 @@ class LinearScan(torch.autograd.Function):
         chunks = Chunks.of(u, a.shape[1])
         steps = Steps(chunks, u, dt, a, b, c)
         grad_y = chunks.by_step(grad)
-        g = chunks.carry_back(starts_of_adjoint(steps, grad_y), steps.whole_decay)
+        g = carried_back(starts_of_adjoint(steps, grad_y), steps.whole_decay)
         grad_v, grad_decay, grad_a, grad_b, grad_c = gradients(steps, kept, grad_y, g)
         grad_v = chunks.by_token(grad_v)
         grad_dt = torch.addcmul(chunks.by_token(grad_decay), grad_v, u)
         return grad_v * dt, grad_dt, grad_a, chunks.by_token(grad_b), chunks.by_token(grad_c)
 
 
-def ends(steps: Steps) -> Float[Tensor, "s c m"]:
+def ends(steps: Steps) -> Float[Tensor, "s n c chunks"]:
     """States at the end of each chunk that starts from zero."""
     h, decay = steps.new_states(), steps.new_states()
     for t in range(len(steps)):
@@ -204,8 +197,8 @@ def ends(steps: Steps) -> Float[Tensor, "s c m"]:
 
 
 def outputs(
-    steps: Steps, h: Float[Tensor, "s c m"]
-) -> tuple[Float[Tensor, "t c m"], Float[Tensor, "blocks s c m"]]:
+    steps: Steps, h: Float[Tensor, "s n c chunks"]
+) -> tuple[Float[Tensor, "steps n c chunks"], Float[Tensor, "blocks s n c chunks"]]:
     """Output of every step from the right starts, and the states before every block."""
     decay = steps.new_states()
     y = h.new_empty(len(steps), *h.shape[1:])
@@ -218,7 +211,9 @@ def outputs(
     return y, kept
 
 
-def starts_of_adjoint(steps: Steps, grad_y: Float[Tensor, "t c m"]) -> Float[Tensor, "s c m"]:
+def starts_of_adjoint(
+    steps: Steps, grad_y: Float[Tensor, "steps n c chunks"]
+) -> Float[Tensor, "s n c chunks"]:
     """Gradient of the state before each chunk, as if nothing came after the chunk."""
     g, decay = steps.new_states(), steps.new_states()
     for t in reversed(range(len(steps))):
@@ -228,9 +223,9 @@ def starts_of_adjoint(steps: Steps, grad_y: Float[Tensor, "t c m"]) -> Float[Ten
 
 def gradients(
     steps: Steps,
-    kept: Float[Tensor, "blocks s c m"],
-    grad_y: Float[Tensor, "t c m"],
-    g: Float[Tensor, "s c m"],
+    kept: Float[Tensor, "blocks s n c chunks"],
+    grad_y: Float[Tensor, "steps n c chunks"],
+    g: Float[Tensor, "s n c chunks"],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of v, of dt through the decay, of a, b and c.
 
@@ -241,8 +236,9 @@ def gradients(
         g: Gradient of the state after each chunk; used up.
     """
     grad_v, grad_dt = torch.empty_like(grad_y), torch.empty_like(grad_y)
-    grad_b = grad_y.new_empty(len(steps), g.shape[0], g.shape[2])
-    grad_c, grad_rate, work = torch.empty_like(grad_b), torch.zeros_like(g), torch.empty_like(g)
+    n_states, n, _, count = g.shape
+    grad_b, grad_c = grad_y.new_empty(2, len(steps), n_states, n, count)
+    grad_rate, work = torch.zeros_like(g), torch.empty_like(g)
     h, decay = g.new_empty(BLOCK + 1, *g.shape), g.new_empty(BLOCK, *g.shape)
     for block in reversed(range(len(kept))):
         first = block * BLOCK
@@ -253,11 +249,12 @@ def gradients(
         for i in reversed(range(BLOCK)):
             t = first + i
             g.addcmul_(steps.c[t], grad_y[t])
-            torch.sum(torch.mul(h[i + 1], grad_y[t], out=work), 1, out=grad_c[t])
-            torch.sum(torch.mul(g, steps.v[t], out=work), 1, out=grad_b[t])
+            torch.sum(torch.mul(h[i + 1], grad_y[t], out=work), 2, out=grad_c[t])
+            torch.sum(torch.mul(g, steps.v[t], out=work), 2, out=grad_b[t])
             torch.sum(torch.mul(g, steps.b[t], out=work), 0, out=grad_v[t])
             g.mul_(decay[i])
             torch.mul(g, h[i], out=work)
             grad_rate.addcmul_(work, steps.dt[t])
             torch.sum(work.mul_(steps.rate), 0, out=grad_dt[t])
-    return grad_v, grad_dt, grad_rate.sum(2).T, grad_b, grad_c
+    grad_b, grad_c = grad_b.transpose(1, 2).contiguous(), grad_c.transpose(1, 2).contiguous()
+    return grad_v, grad_dt, grad_rate.sum((1, 3)).T, grad_b, grad_c

@@ -32,11 +32,15 @@ def confusion(result: StudyResult) -> Figure | None:
     table = table[table["seed"] == table["seed"].min()]
     backbones = in_order(table["backbone"], BACKBONES)
     with mpl.rc_context(STYLE):
-        height = PANEL_HEIGHT * len(backbones) + 0.62
+        height = PANEL_HEIGHT * len(backbones) + 0.72
         figure = Figure(figsize=(FULL_WIDTH, height))
         axes = figure.subplots(len(backbones), len(BRANCHES), squeeze=False)
         figure.subplots_adjust(
-            left=0.085, right=0.99, top=1 - 0.26 / height, bottom=0.78 / height, wspace=0.3,
+            left=0.085,
+            right=0.99,
+            top=1 - 0.36 / height,
+            bottom=0.78 / height,
+            wspace=0.3,
             hspace=0.34,
         )
         for row, backbone in enumerate(backbones):
@@ -74,7 +78,7 @@ def _panel(axis: Axes, counts: Int[np.ndarray, "k k"], head: str) -> None:
     if head == "oa":
         axis.tick_params(axis="y", labelrotation=90)
         for label in axis.get_yticklabels():
-            label.set_va("center")
+            label.set_verticalalignment("center")
     axis.tick_params(length=0, pad=2)
     axis.spines[:].set_linewidth(0.4)
     for (row, column), count in np.ndenumerate(counts):
@@ -88,8 +92,14 @@ def _title(axis: Axes, branch: str, counts: Int[np.ndarray, "k k"]) -> None:
     axis.set_title(words, fontsize=SMALL + 0.5, color=MUTED, pad=2.5)
     if branch:
         axis.annotate(
-            branch, (0.5, 1), (0, 12), xycoords="axes fraction", textcoords="offset points",
-            ha="center", fontsize=7.5, weight="bold",
+            branch,
+            (0.5, 1),
+            (0, 12),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
+            fontsize=7.5,
+            weight="bold",
         )
 
 
@@ -101,6 +111,10 @@ def _colour_bar(figure: Figure, height: float) -> None:
     colours.outline.set_linewidth(0.4)
     bar.tick_params(length=1.5, pad=1.5)
     figure.text(
-        0.68, 0.24 / height, "share of the reference class", ha="right", va="center",
+        0.68,
+        0.24 / height,
+        "share of the reference class",
+        ha="right",
+        va="center",
         fontsize=SMALL + 0.5,
     )

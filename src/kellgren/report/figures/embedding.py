@@ -36,7 +36,11 @@ def embedding(result: StudyResult) -> Figure | None:
         figure = Figure(figsize=(FULL_WIDTH, height))
         axes = figure.subplots(len(backbones), len(BRANCHES), squeeze=False)
         figure.subplots_adjust(
-            left=0.05, right=0.995, top=1 - 0.25 / height, bottom=0.6 / height, wspace=0.06,
+            left=0.05,
+            right=0.995,
+            top=1 - 0.25 / height,
+            bottom=0.6 / height,
+            wspace=0.06,
             hspace=0.08,
         )
         for row, backbone in enumerate(backbones):
@@ -44,7 +48,7 @@ def embedding(result: StudyResult) -> Figure | None:
                 mine = table[table["backbone"] == backbone]
                 _panel(axes[row, column], mine[mine["supervision"] == supervision], head)
                 if row == 0:
-                    axes[row, column].set_title(branch, pad=4)
+                    axes[row, column].set_title(branch, pad=4, fontweight="bold")
             axes[row, 0].set_ylabel(f"{spoken(BACKBONES, backbone)}\nt-SNE 2", labelpad=3)
         for axis in axes[-1]:
             axis.set_xlabel("t-SNE 1", labelpad=2)
@@ -74,22 +78,36 @@ def _panel(axis: Axes, points: pd.DataFrame, head: str) -> None:
     axis.set_ylim(low - 0.13 * (high - low), high)
     first = points.iloc[0]
     words = f"KL div. {first['kl_divergence']:.2f}, trust. {first['trustworthiness']:.2f}"
-    axis.text(
-        0.03, 0.02, words, transform=axis.transAxes, fontsize=SMALL, color=MUTED, va="bottom"
-    )
+    axis.text(0.03, 0.02, words, transform=axis.transAxes, fontsize=SMALL, color=MUTED, va="bottom")
 
 
 def _legends(figure: Figure, height: float) -> None:
     handles = [
-        Line2D([], [], marker=m, linestyle="", markersize=4.5, markeredgecolor=INK,
-               markeredgewidth=0.4, markerfacecolor=colour, label=label)
-        for m, colour, label in zip(MARKERS, OA_COLOURS, ("no OA (KL 0–1)", "OA (KL 2–4)"),
-                                    strict=True)
+        Line2D(
+            [],
+            [],
+            marker=m,
+            linestyle="",
+            markersize=4.5,
+            markeredgecolor=INK,
+            markeredgewidth=0.4,
+            markerfacecolor=colour,
+            label=label,
+        )
+        for m, colour, label in zip(
+            MARKERS, OA_COLOURS, ("no OA (KL 0–1)", "OA (KL 2–4)"), strict=True
+        )
     ]
     figure.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0.045, 0.02 / height), ncols=2,
-        title="Left colour of OA columns; marker everywhere", title_fontsize=SMALL + 0.5,
-        alignment="left", handletextpad=0.2, columnspacing=1.2,
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.045, 0.02 / height),
+        ncols=2,
+        title="Marker in every column; colour in the OA columns",
+        title_fontsize=SMALL + 0.5,
+        alignment="left",
+        handletextpad=0.2,
+        columnspacing=1.2,
     )
     bar = figure.add_axes((0.66, 0.2 / height, 0.3, 0.09 / height))
     norm = BoundaryNorm([k - 0.5 for k in range(KL_GRADES + 1)], KL_GRADES)

@@ -29,7 +29,7 @@ PANELS: dict[str, str] = {
 }
 ALPHA = 0.05
 LINE_HEIGHT = 0.175  # inches
-TEXT_AT = {"difference": 1.03, "p": 1.46, "p_holm": 1.62}  # axes widths
+TEXT_AT = {"difference": 1.03, "p": 1.45, "p_holm": 1.62}  # axes widths
 
 
 def forest(result: StudyResult) -> Figure | None:
@@ -55,7 +55,7 @@ def forest(result: StudyResult) -> Figure | None:
         axes[-1].set_xlabel("Difference of the metric (Dual − single); right of zero favours Dual")
         top = LINE_HEIGHT * 2.4 / height
         figure.subplots_adjust(
-            left=0.185, right=0.60, top=1 - top, bottom=0.55 / height, hspace=0.42
+            left=0.175, right=0.625, top=1 - top, bottom=0.55 / height, hspace=0.42
         )
         _legend(figure)
     return figure
@@ -73,7 +73,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
     for backbone in in_order(rows["backbone"], BACKBONES):
         mine = rows[rows["backbone"] == backbone]
         middle = at + (len(mine) - 1) / 2
-        _beside(axis, -0.42, middle, spoken(BACKBONES, backbone), weight="bold")
+        _beside(axis, -0.375, middle, spoken(BACKBONES, backbone), weight="bold")
         for _, row in mine.iterrows():
             _line(axis, at, row, BACKBONE_COLOURS.get(backbone, PURPLE))
             ticks.append(at)
@@ -93,9 +93,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, title: str) -> None:
 def _line(axis: Axes, at: float, row: "pd.Series[float]", colour: str) -> None:
     survives = row["p_holm"] < ALPHA
     axis.plot([row["ci_low"], row["ci_high"]], [at, at], color=colour, linewidth=1.3, zorder=2)
-    axis.plot(
-        [row["boot_mean"]] * 2, [at - 0.3, at + 0.3], color=colour, linewidth=0.8, zorder=2
-    )
+    axis.plot([row["boot_mean"]] * 2, [at - 0.3, at + 0.3], color=colour, linewidth=0.8, zorder=2)
     axis.plot(
         [row["difference"]],
         [at],
@@ -122,7 +120,5 @@ def _beside(axis: Axes, x: float, y: float, text: str, *, weight: str = "normal"
 
 
 def _legend(figure: Figure) -> None:
-    words = (
-        "● Holm-adjusted p < 0.05    ○ not    │ bootstrap mean    ━ 95 % percentile interval"
-    )
+    words = "● Holm-adjusted p < 0.05    ○ not    │ bootstrap mean    ━ 95 % percentile interval"
     figure.text(0.99, 0.012, words, ha="right", va="bottom", fontsize=SMALL, color=MUTED)

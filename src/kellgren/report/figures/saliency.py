@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -13,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from kellgren.report.figures.style import FULL_WIDTH, MUTED, SMALL, STYLE
-from kellgren.report.terms import BACKBONES, BRANCHES, spoken
+from kellgren.report.figures.style import FULL_WIDTH, INK, MUTED, SMALL, STYLE
+from kellgren.report.terms import BACKBONES, BRANCHES, in_order, spoken
 from kellgren.study import Exemplar, StudyResult
 
 CARTILAGE = "#00d060"
@@ -22,7 +23,12 @@ TOP = "#35d0ff"
 OPACITY = 0.75
 FULL_AT = 2.0  # saliency is fully bright at this many times the volume's 99th percentile
 MARGIN_MM = 6.0  # around the cartilage, in the zoomed picture
-ROW_HEIGHT = 0.93  # inches
+
+# Layout, in inches: a cell is two panels wide and two high.
+LEFT_MARGIN, TOP_MARGIN = 0.36, 0.4
+PAIR_GAP, BRANCH_GAP, BLOCK_GAP = 0.03, 0.12, 0.12
+PANEL = (FULL_WIDTH - LEFT_MARGIN - 0.03 - 4 * PAIR_GAP - 3 * BRANCH_GAP) / 8
+BLOCK_HEIGHT = 2 * PANEL + PAIR_GAP + BLOCK_GAP
 
 
 class View(NamedTuple):
@@ -61,29 +67,27 @@ def typical_case(pictures: Sequence[Exemplar]) -> str:
 def overlays(pictures: Sequence[Exemplar]) -> Figure:
     """Overlays of one knee; each cell is the slice and, beside it, its cartilage enlarged."""
     named = {(p.backbone, p.supervision, p.head): p for p in pictures}
-    backbones = [b for b in BACKBONES if any(p.backbone == b for p in pictures)]
-    backbones += sorted({p.backbone for p in pictures} - set(backbones))
+    backbones = in_order(pd.Series([p.backbone for p in pictures]), BACKBONES)
+    height = len(backbones) * BLOCK_HEIGHT + TOP_MARGIN + 0.55
     with mpl.rc_context(STYLE):
-        height = 2 * ROW_HEIGHT * len(backbones) + 0.95
         figure = Figure(figsize=(FULL_WIDTH, height))
-        axes = figure.subplots(2 * len(backbones), 2 * len(BRANCHES), squeeze=False)
-        figure.subplots_adjust(
-            left=0.055, right=0.995, top=1 - 0.38 / height, bottom=0.55 / height, wspace=0.05,
-            hspace=0.05,
-        )
         for row, backbone in enumerate(backbones):
+            top = height - TOP_MARGIN - row * BLOCK_HEIGHT
+            _row_names(figure, spoken(BACKBONES, backbone), top)
             for column, key in enumerate(BRANCHES.values()):
-                picture = named.get((backbone, *key))
-                block = axes[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
-                _cell(block, picture)
-        _headings(figure, axes, backbones, height)
+                _cell(figure, named.get((backbone, *key)), (_left(column), top))
+        for column, branch in enumerate(BRANCHES):
+            _write(figure, _left(column) + PANEL, height - TOP_MARGIN + 0.09, branch, bold=True)
         first = pictures[0]
-        figure.text(
-            0.055, 1 - 0.1 / height, f"Knee {first.case_id}, KL grade {first.kl}", va="center",
-            fontsize=7.5, weight="bold", parse_math=False,
-        )
+        words = f"Knee {first.case_id}, KL grade {first.kl}"
+        _write(figure, _left(0), height - 0.11, words, align="left", bold=True)
         _legend(figure, height)
     return figure
+
+
+def _left(column: int) -> float:
+    """Left edge of a branch, in inches."""
+    return LEFT_MARGIN + column * (2 * PANEL + PAIR_GAP + BRANCH_GAP)
 
 
 def sagittal(picture: Exemplar) -> View:
@@ -113,39 +117,52 @@ def coronal(picture: Exemplar) -> View:
 VIEWS = {"sagittal": sagittal, "coronal": coronal}
 
 
-def _cell(block: "np.ndarray", picture: Exemplar | None) -> None:  # axes, an array of objects
-    for axis in block.ravel():
-        axis.set_axis_off()
+def _cell(figure: Figure, picture: Exemplar | None, corner: tuple[float, float]) -> None:
+    """Both views of a picture, from the upper left corner in inches downward."""
+    left, top = corner
     if picture is None:
-        block[0, 0].text(1.0, 0.0, "no map", ha="center", va="center", color=MUTED,
-                         transform=block[0, 0].transAxes)
+        _write(figure, left + PANEL, top - PANEL, "no map", muted=True)
         return
-    for pair, view_of in zip(block, VIEWS.values(), strict=True):
-        view = view_of(picture)
+    for row, view_of in enumerate(VIEWS.values()):
+        view, bottom = view_of(picture), top - PANEL - row * (PANEL + PAIR_GAP)
+        whole = _panel(figure, left, bottom)
+        close = _panel(figure, left + PANEL + PAIR_GAP, bottom)
+        _draw(whole, view, contours=((view.cartilage, CARTILAGE, 0.4),))
+        brightest = view.saliency > view.threshold
+        _draw(close, view, contours=((brightest, TOP, 0.3), (view.cartilage, CARTILAGE, 0.7)))
         box = crop_box(view)
-        _draw(pair[0], view, line=0.4)
-        _draw(pair[1], view, line=0.7)
         if box is None:
             continue
-        top, bottom, left, right = box
-        pair[0].add_patch(
-            Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False,
-                      edgecolor="white", linewidth=0.5)
+        y, x, down, across = box
+        whole.add_patch(
+            Rectangle((x, y), across, down, fill=False, edgecolor="white", linewidth=0.5)
         )
-        pair[1].set_xlim(left - 0.5, right - 0.5)
-        pair[1].set_ylim(bottom - 0.5, top - 0.5)
+        close.set_xlim(x, x + across)
+        close.set_ylim(y + down, y)
 
 
-def crop_box(view: View) -> tuple[int, int, int, int] | None:
-    """First and past-the-last row and column of cartilage with a margin; None without any."""
+def _panel(figure: Figure, left: float, bottom: float) -> Axes:
+    width, height = figure.get_size_inches()
+    axis = figure.add_axes((left / width, bottom / height, PANEL / width, PANEL / height))
+    axis.set_axis_off()
+    return axis
+
+
+def crop_box(view: View) -> tuple[float, float, float, float] | None:
+    """Upper and left edge, height and width in pixels of a square (in mm) around the cartilage.
+
+    It holds the bounding box of the cartilage and a margin; it may reach beyond the picture.
+    None without cartilage.
+    """
     if not view.cartilage.any():
         return None
-    edges = []
-    for axis, (size, mm) in enumerate(zip(view.cartilage.shape, view.pixel_mm, strict=True)):
+    middle, size_mm = [], []
+    for axis, mm in enumerate(view.pixel_mm):
         at = np.flatnonzero(view.cartilage.any(axis=1 - axis))
-        margin = round(MARGIN_MM / mm)
-        edges += [max(int(at[0]) - margin, 0), min(int(at[-1]) + 1 + margin, size)]
-    return edges[0], edges[1], edges[2], edges[3]
+        middle.append((float(at[0]) + float(at[-1])) / 2)
+        size_mm.append((float(at[-1]) - float(at[0]) + 1) * mm + 2 * MARGIN_MM)
+    down, across = (max(size_mm) / mm for mm in view.pixel_mm)
+    return middle[0] - down / 2, middle[1] - across / 2, down, across
 
 
 def display(view: View) -> Float[np.ndarray, "h x"]:
@@ -157,55 +174,90 @@ def display(view: View) -> Float[np.ndarray, "h x"]:
     return np.clip(view.saliency.astype(np.float64) / full, 0, 1)
 
 
-def _draw(axis: Axes, view: View, *, line: float) -> None:
+def _draw(
+    axis: Axes, view: View, *, contours: tuple[tuple[Bool[np.ndarray, "h x"], str, float], ...]
+) -> None:
     low, high = np.percentile(view.scan, [1, 99.5])
     aspect = view.pixel_mm[0] / view.pixel_mm[1]
     axis.imshow(view.scan, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
     shown = display(view)
     opacity = OPACITY * np.clip(FULL_AT * shown, 0, 1)
-    axis.imshow(shown, cmap="hot", vmin=0, vmax=1, alpha=opacity, aspect=aspect,
-                interpolation="nearest")
-    top = view.saliency > view.threshold
-    for mask, colour, width in ((view.cartilage, CARTILAGE, line), (top, TOP, 0.6 * line)):
+    axis.imshow(
+        shown, cmap="hot", vmin=0, vmax=1, alpha=opacity, aspect=aspect, interpolation="nearest"
+    )
+    for mask, colour, width in contours:
         if mask.any() and not mask.all():
-            axis.contour(mask.astype(np.float64), levels=[0.5], colors=[colour],
-                         linewidths=[width])
+            axis.contour(mask.astype(np.float64), levels=[0.5], colors=[colour], linewidths=[width])
 
 
-def _headings(
-    figure: Figure, axes: "np.ndarray", backbones: list[str], height: float
-) -> None:  # axes, an array of objects
-    for column, branch in enumerate(BRANCHES):
-        left = axes[0, 2 * column].get_position().x0
-        right = axes[0, 2 * column + 1].get_position().x1
-        figure.text((left + right) / 2, 1 - 0.28 / height, branch, ha="center", va="center",
-                    fontsize=7.5, weight="bold")
-    for row, backbone in enumerate(backbones):
-        for offset, view in enumerate(VIEWS):
-            place = axes[2 * row + offset, 0].get_position()
-            figure.text(0.045, (place.y0 + place.y1) / 2, view, rotation=90, ha="center",
-                        va="center", fontsize=SMALL)
-        lower = axes[2 * row + 1, 0].get_position().y0
-        upper = axes[2 * row, 0].get_position().y1
-        figure.text(0.02, (lower + upper) / 2, spoken(BACKBONES, backbone), rotation=90,
-                    ha="center", va="center", fontsize=7.5, weight="bold")
+def _row_names(figure: Figure, backbone: str, top: float) -> None:
+    for row, view in enumerate(VIEWS):
+        middle = top - PANEL / 2 - row * (PANEL + PAIR_GAP)
+        _write(figure, LEFT_MARGIN - 0.07, middle, view, rotation=90)
+    _write(figure, 0.11, top - PANEL - PAIR_GAP / 2, backbone, bold=True, rotation=90)
+
+
+def _write(
+    figure: Figure,
+    x: float,
+    y: float,
+    text: str,
+    *,
+    align: str = "center",
+    bold: bool = False,
+    muted: bool = False,
+    rotation: float = 0,
+) -> None:
+    """Text at a place in inches; never read as mathematics, since it may be a case id."""
+    width, height = figure.get_size_inches()
+    figure.text(
+        x / width,
+        y / height,
+        text,
+        ha=align,
+        va="center",
+        rotation=rotation,
+        parse_math=False,
+        fontsize=7.5 if bold else SMALL,
+        weight="bold" if bold else "normal",
+        color=MUTED if muted else INK,
+    )
 
 
 def _legend(figure: Figure, height: float) -> None:
     handles = [
         Line2D([], [], color=CARTILAGE, linewidth=1.4, label="cartilage"),
-        Line2D([], [], color=TOP, linewidth=1.4, label="1 % most salient voxels of the volume"),
+        Line2D(
+            [],
+            [],
+            color=TOP,
+            linewidth=1.4,
+            label="1 % most salient voxels of the volume (enlarged views)",
+        ),
     ]
-    figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.045, 0.08 / height),
-                  ncols=2, handlelength=1.4, columnspacing=1.4)
+    figure.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.045, 0.08 / height),
+        ncols=2,
+        handlelength=1.4,
+        columnspacing=1.4,
+    )
     bar = figure.add_axes((0.66, 0.26 / height, 0.3, 0.09 / height))
     hot = mpl.colormaps["hot"](np.linspace(0, 1, 256))
     colours = figure.colorbar(
-        ScalarMappable(Normalize(0, FULL_AT), ListedColormap(hot)), cax=bar,
+        ScalarMappable(Normalize(0, FULL_AT), ListedColormap(hot)),
+        cax=bar,
         orientation="horizontal",
     )
     colours.set_ticks([0, 1, 2], labels=["0", "1", "≥ 2"])
     colours.outline.set_linewidth(0.4)
     bar.tick_params(length=1.5, pad=1.5)
-    figure.text(0.65, 0.3 / height, "saliency / its 99th percentile", ha="right", va="center",
-                fontsize=SMALL + 0.5)
+    figure.text(
+        0.65,
+        0.3 / height,
+        "saliency / its 99th percentile",
+        ha="right",
+        va="center",
+        fontsize=SMALL + 0.5,
+    )

@@ -1,12 +1,15 @@
 """How every figure looks, and how it is written so that the same study gives the same bytes."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from kellgren.files import completed
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 COLUMN_WIDTH = 3.5  # inches, one column of a journal
 FULL_WIDTH = 7.2  # inches, both columns
@@ -23,7 +26,7 @@ SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
 BACKBONE_COLOURS: dict[str, str] = {"resnet3d": BLUE, "m3t": ORANGE, "nnmamba": GREEN}
 OA_COLOURS: tuple[str, str] = (SKY, ORANGE)  # without OA, with OA
 
-STYLE: dict[str, Any] = {  # matplotlib's own settings take values of many types
+STYLE: "dict[RcKeyType, Any]" = {  # matplotlib's own settings take values of many types
     "font.family": "DejaVu Sans",
     "font.size": 7.0,
     "axes.titlesize": 7.5,

@@ -1,0 +1,154 @@
+"""A made study for the tests of the report: nine models on forty knees, nothing of it real."""
+
+from dataclasses import asdict, replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+
+from kellgren.analysis.geometry import severity_axis
+from kellgren.config import Study
+from kellgren.exemplars import Exemplar
+from kellgren.results import COLUMNS, tidy
+from kellgren.runs import Run
+from kellgren.study import StudyResult, analyze
+from kellgren.tables import Features
+
+BACKBONES = ("resnet3d", "m3t", "nnmamba")
+SUPERVISIONS = ("single_oa", "single_kl", "dual")
+CASES = 40
+SKILL = {"single_oa": 0.9, "single_kl": 0.8, "dual": 1.6}
+
+
+def made_run(folder: Path, backbone: str, supervision: str, *, seed: int, cases: int) -> Run:
+    """A run folder with predictions, features and overlaps drawn around the true grade."""
+    run = Run.at(folder / f"{backbone}-{supervision}-s{seed}")
+    rng = np.random.default_rng([BACKBONES.index(backbone), SUPERVISIONS.index(supervision), seed])
+    kl = np.arange(cases) % 5
+    severity = SKILL[supervision] * kl + rng.normal(0, 1.4, cases)
+    table = pd.DataFrame({"case_id": [f"knee_{i:03d}" for i in range(cases)], "kl": kl})
+    if supervision != "single_kl":
+        table["logit_oa"] = severity - 1.5 * SKILL[supervision]
+    if supervision != "single_oa":
+        for k in range(5):
+            table[f"logit_kl_{k}"] = -((severity / SKILL[supervision] - k) ** 2)
+    run.folder.mkdir(parents=True)
+    table.to_csv(run.predictions, index=False)
+    ids = table["case_id"].to_numpy(dtype=object)
+    heads = {"single_oa": ["oa"], "single_kl": ["kl"], "dual": ["oa", "kl"]}[supervision]
+    shares = rng.uniform(0.02, 0.09, (len(heads) * cases, 4))
+    overlap = pd.DataFrame(shares, columns=["mass_roi", "top1_roi", "dice_5", "dice_10"])
+    overlap.insert(0, "head", np.repeat(heads, cases))
+    overlap.insert(0, "case_id", np.tile(ids, len(heads)))
+    overlap["dice_ceiling_5"], overlap["dice_ceiling_10"] = 0.276, 0.148
+    overlap["cartilage_share"] = 0.008
+    overlap.to_csv(run.overlap, index=False)
+    return run
+
+
+def made_exemplars(side: int = 48) -> tuple[Exemplar, ...]:
+    """One knee-like picture a model and head: two bones, cartilage between, a warm spot."""
+    row, column = np.mgrid[0:side, 0:side] / side
+    gap = 0.5 + 0.06 * np.cos(6 * column)
+    bone = (np.abs(row - gap) > 0.035) & (np.abs(column - 0.5) < 0.34)
+    cartilage = (np.abs(row - gap) <= 0.035) & (np.abs(column - 0.5) < 0.3)
+    scan = 0.8 * bone + 2.2 * cartilage + 0.3 * np.sin(9 * row * column)
+    heads = [("single_oa", "oa"), ("single_kl", "kl"), ("dual", "oa"), ("dual", "kl")]
+    made = []
+    for b, backbone in enumerate(BACKBONES):
+        for h, (supervision, head) in enumerate(heads):
+            rng = np.random.default_rng([b, h])
+            spot = np.exp(-((row - 0.5) ** 2 + (column - 0.25 - 0.15 * h) ** 2) / 0.02)
+            heat = spot * rng.gamma(1.0, 1.0, (side, side)) * (0.3 + cartilage)
+            heat = (heat / heat.max()).astype(np.float32)
+            made.append(
+                Exemplar(
+                    case_id="knee_003",
+                    kl=3,
+                    backbone=backbone,
+                    supervision=supervision,
+                    seed=0,
+                    head=head,
+                    spacing_mm=(140 / side,) * 3,
+                    sagittal_scan=scan,
+                    sagittal_cartilage=cartilage,
+                    sagittal_saliency=heat,
+                    coronal_scan=scan,
+                    coronal_cartilage=cartilage,
+                    coronal_saliency=heat[:, ::-1].copy(),
+                    top1_threshold=float(np.percentile(heat, 98)),
+                )
+            )
+    return tuple(made)
+
+
+def made_geometry(seed: int, *, cases: int) -> pd.DataFrame:
+    """Severity axes of made features, fitted on test and on train."""
+    kl, rows = np.arange(cases) % 5, []
+    for backbone, supervision in product(BACKBONES, SUPERVISIONS):
+        rng = np.random.default_rng([BACKBONES.index(backbone), SUPERVISIONS.index(supervision)])
+        ids = np.array([f"knee_{i:03d}" for i in range(2 * cases)], dtype=object)
+        z = SKILL[supervision] * kl[:, None] * rng.normal(0, 1, 6) + rng.normal(0, 1, (cases, 6))
+        test = Features(ids[:cases], np.full(cases, "test", dtype=object), kl, z)
+        train = Features(ids[cases:], np.full(cases, "train", dtype=object), kl, z + 0.2)
+        keys = {"backbone": backbone, "supervision": supervision, "seed": seed}
+        for fit, fitted in (("test", test), ("train", train)):
+            rows.append({**keys, "fit": fit, **asdict(severity_axis(test, fitted_on=fitted))})
+    return tidy("geometry", rows)
+
+
+def made_embedding(seed: int, *, cases: int) -> pd.DataFrame:
+    """Places in a plane that rise with the grade."""
+    rng, kl = np.random.default_rng(1), np.arange(cases) % 5
+    quality = {"kl_divergence": 0.2, "trustworthiness": 0.95}
+    rows = [
+        {
+            "backbone": b,
+            "supervision": s,
+            "seed": seed,
+            "case_id": f"knee_{i:03d}",
+            "kl": int(kl[i]),
+            "x": kl[i] + rng.normal(),
+            "y": rng.normal(),
+            **quality,
+        }
+        for b, s, i in product(BACKBONES, SUPERVISIONS, range(cases))
+    ]
+    return tidy("embedding", rows)
+
+
+@cache
+def made_result(seeds: tuple[int, ...] = (0,), *, cases: int = CASES) -> StudyResult:
+    """The analysed study, with its protocol and pictures."""
+    study = Study.model_validate(
+        {
+            "name": "made",
+            "title": "Made study",
+            "seeds": seeds,
+            "cohort": {"phantom": {"train": cases, "test": cases}},
+            "backbones": {name: {} for name in BACKBONES},
+            "analysis": {"resamples": 400},
+        }
+    )
+    with TemporaryDirectory() as folder:
+        runs = [
+            made_run(Path(folder), backbone, supervision, seed=seed, cases=cases)
+            for backbone, supervision, seed in product(BACKBONES, SUPERVISIONS, seeds)
+        ]
+        result = analyze(
+            runs, settings=study.analysis, name="made", protocol=study.model_dump(mode="json")
+        )
+    return replace(
+        result,
+        geometry=pd.concat([made_geometry(seed, cases=cases) for seed in seeds]),
+        embedding=pd.concat([made_embedding(seed, cases=cases) for seed in seeds]),
+        exemplars=made_exemplars(),
+    )
+
+
+def empty_result() -> StudyResult:
+    """A study in which nothing was measured: every table has its columns and no row."""
+    return StudyResult("empty", {}, **{name: tidy(name, []) for name in COLUMNS})
