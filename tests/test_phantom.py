@@ -233,7 +233,7 @@ def test_full_size_knee_has_the_measures_of_real_ones():
 
 @pytest.mark.slow
 def test_no_single_statistic_gives_the_grade_away():
-    severity = np.linspace(0.05, 4.95, 80)
+    severity = np.linspace(0.05, 4.95, 50)
     rows = []
     for i, s in enumerate(severity):
         made = knee(float(s), seed=100 + i, contrast=CONTRAST["real"])

@@ -302,3 +302,7 @@ def main() -> None:
 def _end(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

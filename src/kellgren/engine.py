@@ -14,6 +14,7 @@ from kellgren.cohort import Case, read_cohort, summary, write_cohort
 from kellgren.config import BackboneSettings, Study
 from kellgren.faults import InputError
 from kellgren.importers import import_oaizib_cm
+from kellgren.learn.backbones import build_encoder
 from kellgren.learn.explain import exemplar_cases, explain
 from kellgren.learn.predict import predict
 from kellgren.learn.train import Step, train
@@ -79,6 +80,17 @@ class Workplace:
             )
         write_cohort(table, import_oaizib_cm(release).cases)
         return read_cohort(table)
+
+
+def check_backbones(study: Study) -> None:
+    """Build every network without memory, so that a wrong size or grid shows before any work.
+
+    Raises:
+        InputError: If a backbone has no such size, or its grid does not fit.
+    """
+    with torch.device("meta"):
+        for name, settings in study.backbones.items():
+            build_encoder(name, size=settings.size, grid=settings.grid)
 
 
 def prepare(place: Workplace, cases: Sequence[Case]) -> None:
@@ -154,6 +166,7 @@ def analyze_study(place: Workplace, cases: Sequence[Case]) -> StudyResult:
 
 def run_study(place: Workplace) -> StudyResult:
     """The whole study up to its tables."""
+    check_backbones(place.study)
     cases = place.cohort()
     prepare(place, cases)
     for run in place.runs():

@@ -1,6 +1,7 @@
 """All that a study found, as tidy tables on disk and in memory."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ class StudyResult:
         write_json(folder / "protocol.json", {"name": self.name, "protocol": self.protocol})
 
 
-def tidy(name: str, rows: list[dict[str, Any]]) -> pd.DataFrame:  # cells of many types
+def tidy(name: str, rows: Sequence[Mapping[Any, Any]]) -> pd.DataFrame:  # cells of many types
     """The rows as the table of that name: its columns first, further ones after them.
 
     >>> tidy("chance", [{"rule": "constant", "value": 0.5}]).columns.tolist()

@@ -100,13 +100,15 @@ def analyze(
     return StudyResult(
         name=name,
         protocol=protocol or {},
-        cohort=tidy("cohort", [_test_cohort(kl)]) if cohort is None else cohort,
+        cohort=tidy("cohort", [_test_cohort(kl)] if cohort is None else cohort.to_dict("records")),
         runs=tidy("runs", [run_row(f) for f in evidence]),
         performance=tidy(
             "performance",
             [row for f in evidence for row in performance_rows(f, scores[f.run.name], drawn)],
         ),
-        chance=chance_levels(kl, rng=np.random.default_rng(seed)),
+        chance=tidy(
+            "chance", chance_levels(kl, rng=np.random.default_rng(seed)).to_dict("records")
+        ),
         comparisons=comparison_table(evidence, scores, resamples=drawn, settings=settings),
         geometry=tidy("geometry", [r for f in evidence for r in geometry_rows(f, seed=seed)]),
         overlap=tidy("overlap", [row for f in evidence for row in overlap_rows(f, **means)]),

@@ -25,6 +25,7 @@ from kellgren.runs import RUN_NAME
 from kellgren.study import BACKBONE_VS_BACKBONE, DUAL_VS_SINGLE, StudyResult
 
 ALPHA = 0.05
+TESTS: dict[str, str] = {"paired bootstrap": "bootstrap", "McNemar exact": "McNemar"}
 PAPER_OVERLAP = ("mass_roi", "top1_roi", "dice_5", "dice_10")
 
 
@@ -158,7 +159,7 @@ def _cells(row: "pd.Series[Any]") -> tuple[Cell, ...]:
         Cell(p_value(row["p"]), published=their_p),
         Cell(p_value(row["p_holm"]), row["p_holm"], survives),
         Cell(p_value(row["p_bh"])),
-        Cell(str(row["test"]), notes=_beside(row)),
+        Cell(spoken(TESTS, str(row["test"])), notes=_beside(row)),
     )
 
 
@@ -178,7 +179,7 @@ def _beside(row: "pd.Series[Any]") -> tuple[str, ...]:
     if math.isnan(row["mcnemar_b"]):
         return ()
     pairs = f"b, c = {int(row['mcnemar_b'])}, {int(row['mcnemar_c'])}"
-    return (f"{pairs}; mid-p {p_value(row['p_mid'])}",)
+    return pairs, f"mid-p {p_value(row['p_mid'])}"
 
 
 def _family_size(result: StudyResult, family: str) -> int:

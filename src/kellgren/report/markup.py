@@ -38,7 +38,7 @@ LATEX_SPECIALS = str.maketrans(
         "“": "``",
         "”": "''",
         "’": "'",
-        " ": "~",
+        "\u00a0": "~",
     }
 )
 MARKDOWN_SPECIALS = str.maketrans(

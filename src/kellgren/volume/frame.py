@@ -104,7 +104,7 @@ def scan_of(raster: Raster) -> Scan:
     Raises:
         InputError: If a voxel is NaN or infinite, or all have the same value.
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         voxels = raster.values.astype(np.float32, copy=False)
     if not np.isfinite(voxels).all():
         count = int(np.count_nonzero(~np.isfinite(voxels)))
@@ -190,6 +190,7 @@ def _turn(affine: Float64[np.ndarray, "4 4"]) -> tuple[Shape, tuple[int, ...]]:
     return (d, h, w), tuple(flipped)
 
 
+@np.errstate(all="ignore")  # whatever is not finite is refused
 def check_geometry(
     path: Path, shape: tuple[int, ...], affine: Float[np.ndarray, "4 4"], *, voxel_bytes: int
 ) -> None:

@@ -156,6 +156,7 @@ def _shape(header: Header) -> tuple[int, ...]:
     return tuple(shape)
 
 
+@np.errstate(all="ignore")  # whatever is not finite is refused
 def _affine(path: Path, header: Header) -> Float64[np.ndarray, "4 4"]:
     has_sform, has_qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
     if not (has_sform or has_qform):
@@ -218,4 +219,7 @@ def _scaled(
         raise InputError(
             str(path), f"a scale of {slope:g} and an offset of {intercept:g}", "numbers", _EXPORT
         )
-    return values if (slope, intercept) == (1.0, 0.0) else values * slope + intercept
+    if (slope, intercept) == (1.0, 0.0):
+        return values
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+        return values * slope + intercept

@@ -193,8 +193,8 @@ def _draw(
 def _row_names(figure: Figure, backbone: str, top: float) -> None:
     for row, view in enumerate(VIEWS):
         middle = top - PANEL / 2 - row * (PANEL + PAIR_GAP)
-        _write(figure, LEFT_MARGIN - 0.07, middle, view, rotation=90)
-    _write(figure, 0.11, top - PANEL - PAIR_GAP / 2, backbone, bold=True, rotation=90)
+        _write(figure, LEFT_MARGIN - 0.07, middle, view, rotation=90.0)
+    _write(figure, 0.11, top - PANEL - PAIR_GAP / 2, backbone, bold=True, rotation=90.0)
 
 
 def _write(
@@ -206,7 +206,7 @@ def _write(
     align: str = "center",
     bold: bool = False,
     muted: bool = False,
-    rotation: float = 0,
+    rotation: float = 0.0,
 ) -> None:
     """Text at a place in inches; never read as mathematics, since it may be a case id."""
     width, height = figure.get_size_inches()

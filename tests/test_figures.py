@@ -1,0 +1,145 @@
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from kellgren.report.figures import FIGURES, NEEDS, TITLES, save_figure
+from kellgren.report.figures.confusion import matrix
+from kellgren.report.figures.saliency import View, crop_box, display, overlays, typical_case
+from tests.made_study import empty_result, made_exemplars, made_result
+
+
+def words(figure: Figure) -> list[str]:
+    """Every text that is drawn."""
+    texts = [t.get_text() for axis in figure.axes for t in axis.texts]
+    return texts + [t.get_text() for t in figure.texts]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_made_at_full_width(name):
+    figure = FIGURES[name](made_result())
+    assert isinstance(figure, Figure)
+    assert figure.get_size_inches()[0] == pytest.approx(7.2)
+
+
+@pytest.mark.parametrize("name", ["fig2", "fig3", "fig4", "fig5"])
+def test_a_figure_without_data_is_none_and_its_need_is_stated(name):
+    assert FIGURES[name](empty_result()) is None
+    assert NEEDS[name]
+
+
+def test_every_figure_has_a_title_and_a_need():
+    assert list(FIGURES) == list(TITLES) == list(NEEDS)
+
+
+@pytest.mark.parametrize("name", ["fig1", "fig2", "fig3", "fig4", "fig5"])
+def test_no_text_leaves_the_page_or_is_smaller_than_six_points(name):
+    figure = FIGURES[name](made_result())
+    figure.draw_without_rendering()
+    width, height = figure.bbox.width, figure.bbox.height
+    drawn = [t for axis in figure.axes for t in [*axis.texts, axis.title]] + list(figure.texts)
+    for text in (t for t in drawn if t.get_text() and t.get_visible()):
+        box = text.get_window_extent()
+        assert box.x0 >= -1, text.get_text()
+        assert box.y0 >= -1, text.get_text()
+        assert box.x1 <= width + 1, text.get_text()
+        assert box.y1 <= height + 1, text.get_text()
+        assert text.get_fontsize() >= 6
+
+
+@pytest.mark.parametrize("name", ["fig2", "fig3"])
+def test_texts_do_not_overlap(name):
+    figure = FIGURES[name](made_result())
+    figure.draw_without_rendering()
+    texts = [t for axis in figure.axes for t in axis.texts if t.get_text()] + list(figure.texts)
+    boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
+    for i, (first, box) in enumerate(boxes):
+        for second, other in boxes[i + 1 :]:
+            assert not box.overlaps(other), (first, second)
+
+
+def test_the_same_study_gives_the_same_bytes_without_a_date(tmp_path):
+    for attempt in ("a", "b"):
+        paths = save_figure(FIGURES["fig2"](made_result()), tmp_path / attempt, "fig2")
+    for path in paths:
+        again = (tmp_path / "a" / path.name).read_bytes()
+        assert path.read_bytes() == again
+        assert not re.search(rb"CreationDate|dc:date", again)
+    assert [path.suffix for path in paths] == [".svg", ".pdf", ".png"]
+
+
+def test_the_forest_prints_every_difference_and_both_p_values():
+    result = made_result()
+    drawn = " ".join(words(FIGURES["fig2"](result)))
+    rows = result.comparisons[result.comparisons["family"] == "dual-vs-single"]
+    assert len(rows) == 18
+    for _, row in rows.iterrows():
+        assert f"{abs(row['difference']):.3f} [" in drawn
+        assert f"{row['p_holm']:.4f}" in drawn
+
+
+def test_only_what_survives_holm_is_filled():
+    result = made_result()
+    rows = result.comparisons.assign(p_holm=1.0)
+    rows.loc[rows.index[0], "p_holm"] = 0.01
+    figure = FIGURES["fig2"](replace(result, comparisons=rows))
+    points = [line for a in figure.axes for line in a.lines if line.get_marker() == "o"]
+    assert sum(line.get_markerfacecolor() != "white" for line in points) == 1
+
+
+def test_the_drawn_confusion_matrix_gives_back_the_accuracy_of_table_1():
+    result = made_result()
+    for backbone in ("resnet3d", "m3t", "nnmamba"):
+        for supervision, head in (("single_oa", "oa"), ("single_kl", "kl"), ("dual", "kl")):
+            rows = result.confusion
+            rows = rows[(rows.backbone == backbone) & (rows.supervision == supervision)]
+            counts = matrix(rows, head)
+            scores = result.performance
+            scores = scores[(scores.backbone == backbone) & (scores.supervision == supervision)]
+            accuracy = scores[(scores.task == head) & (scores.metric == "accuracy")].value.item()
+            assert counts.sum() == 40
+            assert np.trace(counts) / 40 == pytest.approx(accuracy)
+
+
+def test_the_knee_of_figure_3_is_chosen_by_grade_and_not_by_any_map():
+    pictures = made_exemplars()
+    mild = tuple(replace(p, case_id="knee_000", kl=0) for p in pictures)
+    worst = tuple(replace(p, case_id="knee_004", kl=4) for p in pictures)
+    assert typical_case([*worst, *pictures, *mild]) == "knee_003"
+    assert typical_case([*worst, *pictures, *mild[:5]]) == "knee_003"
+
+
+def test_a_missing_map_is_said_to_be_missing():
+    figure = overlays(made_exemplars()[:3])
+    assert words(figure).count("no map") == 1
+
+
+def test_a_case_id_is_never_read_as_mathematics():
+    pictures = [replace(p, case_id="$\\broken{$ <b>") for p in made_exemplars()]
+    figure = overlays(pictures)
+    figure.draw_without_rendering()
+    assert any("$\\broken{$ <b>" in text for text in words(figure))
+
+
+def test_every_map_is_shown_on_the_same_rule():
+    saliency = np.array([[0.0, 0.1], [0.2, 0.9]])
+    blank, mask = np.zeros((2, 2)), np.zeros((2, 2), dtype=bool)
+    shown = display(View(blank, mask, saliency, (1.0, 1.0), 0.1))
+    assert shown.tolist() == [[0.0, 0.5], [1.0, 1.0]]
+    louder = display(View(blank, mask, saliency / 2, (1.0, 1.0), 0.05))
+    assert louder == pytest.approx(shown)
+
+
+def test_the_enlarged_view_is_a_square_in_millimetres_that_holds_the_cartilage():
+    mask = np.zeros((40, 60), dtype=bool)
+    mask[10:14, 20:50] = True
+    view = View(np.zeros((40, 60)), mask, np.zeros((40, 60)), (1.0, 0.5), 0.0)
+    top, left, down, across = crop_box(view)
+    assert down * 1.0 == pytest.approx(across * 0.5)
+    assert top <= 10
+    assert left <= 20
+    assert top + down >= 14
+    assert left + across >= 50
+    assert crop_box(view._replace(cartilage=np.zeros((40, 60), dtype=bool))) is None

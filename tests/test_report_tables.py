@@ -1,0 +1,193 @@
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from kellgren.report.markup import to_html, to_latex, to_markdown
+from kellgren.report.table import Cell, Column, Group, Omitted, Row, Table, mark_best
+from kellgren.report.tables import TABLES, table1, table2, table3
+from tests.made_study import empty_result, made_result
+
+HOSTILE = "<script>alert(1)</script> & 50% of_$x$ {~^\\#} | *b*"
+
+
+def rows_of(table: Table, group: str) -> dict[str, Row]:
+    return {row.labels[0]: row for g in table.groups if g.name == group for row in g.rows}
+
+
+class Balance(HTMLParser):
+    """Depth of open elements, and how many cells each table row has room for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def hostile_table() -> Table:
+    row = Row((HOSTILE,), (Cell(HOSTILE, 1.0, True, HOSTILE, (HOSTILE,)),))
+    return Table(
+        "t",
+        HOSTILE,
+        HOSTILE,
+        ("a", "b"),
+        (Column(HOSTILE, "a"),),
+        (Group(HOSTILE, (row,)),),
+        ((HOSTILE, 1),),
+        (HOSTILE,),
+    )
+
+
+def test_the_best_of_a_column_is_marked_and_ties_are_all_marked():
+    rows = [Row((str(v),), (Cell(str(v), v),)) for v in (0.5, 0.7, 0.7)]
+    assert [row.cells[0].best for row in mark_best(rows, [0])] == [False, True, True]
+
+
+def test_a_column_with_one_value_has_no_best():
+    rows = [Row(("a",), (Cell("1", 1.0),)), Row(("b",), (Cell("–"),))]
+    assert not any(row.cells[0].best for row in mark_best(rows, [0]))
+
+
+def test_best_in_group_of_table_1_is_the_maximum_of_its_backbone():
+    result = made_result()
+    table = table1(result)
+    scores = result.performance
+    scores = scores[(scores.backbone == "m3t") & (scores.task == "oa") & (scores.metric == "auc")]
+    cells = [row.cells[0] for row in rows_of(table, "M3T").values()]
+    assert [cell.best for cell in cells] == (scores.value == scores.value.max()).tolist()
+    assert sum(cell.best for cell in cells) >= 1
+
+
+def test_an_accuracy_carries_its_count_and_the_papers_value():
+    result = made_result()
+    cell = rows_of(table1(result), "ResNet3D")["Dual"].cells[1]
+    k = round(cell.value * 40)
+    assert cell.notes[0].startswith(f"{k}/40 [")
+    assert cell.published == ".8163"
+
+
+def test_chance_rows_stand_at_the_foot_of_table_1():
+    table = table1(made_result())
+    assert table.groups[-1].name == "Chance"
+    rows = rows_of(table, "Chance")
+    assert rows["All called OA"].cells[2].text == "0.7500"  # 24 of 40: 2 x 24 / (2 x 24 + 16)
+    assert rows["One score for all"].cells[0].text == "0.5000"
+
+
+def test_several_seeds_give_a_mean_and_a_standard_deviation():
+    result = made_result((0, 1))
+    table = table1(result)
+    cell = rows_of(table, "ResNet3D")["Dual"].cells[0]
+    rows = result.performance
+    rows = rows[(rows.backbone == "resnet3d") & (rows.supervision == "dual")]
+    values = rows[(rows.task == "oa") & (rows.metric == "auc")].value
+    assert cell.text == f"{values.mean():.4f} ± {values.std():.4f}"
+    assert cell.notes == ()
+    assert "2 seeds (0, 1)" in table.caption
+
+
+def test_table_2_headlines_the_magnitude_and_keeps_the_sign_below():
+    result = made_result()
+    flipped = replace(
+        result, geometry=result.geometry.assign(rho_kl=-result.geometry["abs_rho_kl"])
+    )
+    cell = rows_of(table2(flipped), "nnMamba")["Dual"].cells[1]
+    assert cell.value > 0
+    assert any(note.startswith("signed −") for note in cell.notes)
+    assert cell.published == "−.687"
+
+
+def test_in_sample_auroc_obeys_the_identity_that_table_2_states():
+    result = made_result()
+    factor = (3 * 16 * 24 / (40**2 - 1)) ** 0.5
+    for row in rows_of(table2(result), "M3T").values():
+        assert row.cells[2].value == pytest.approx((2 * row.cells[3].value - 1) * factor)
+    assert f"{factor:.4f}" in " ".join(table2(result).footnotes)
+
+
+def test_table_3_lists_four_branches_with_chance_and_ceiling():
+    table = table3(made_result())
+    assert list(rows_of(table, "ResNet3D")) == ["Single-OA", "Single-KL", "Dual-KL", "Dual-OA"]
+    bounds = table.groups[1]
+    assert bounds.reference
+    assert [cell.text for cell in bounds.rows[0].cells] == ["0.0080", "0.0080", "0.0138", "0.0148"]
+    assert [cell.text for cell in bounds.rows[1].cells] == ["1.0000", "0.8000", "0.2760", "0.1480"]
+
+
+def test_contextual_tables_mark_nothing_as_best_and_say_that_they_are_not_controlled():
+    for name, ours in (("table4", 9), ("table5", 6)):
+        table = TABLES[name](made_result())
+        assert not any(c.best for g in table.groups for row in g.rows for c in row.cells)
+        assert [len(group.rows) for group in table.groups] == [5, ours]
+        assert "not controlled" in table.footnotes[0]
+
+
+def test_every_declared_comparison_has_its_line():
+    result = made_result()
+    table = TABLES["comparisons"](result)
+    assert sum(len(group.rows) for group in table.groups) == len(result.comparisons) == 54
+    first = rows_of(table, "ResNet3D")
+    assert set(first) == {"Dual − Single-OA", "Dual − Single-KL"}
+    bold = sum(row.cells[0].best for group in table.groups for row in group.rows)
+    assert bold == (result.comparisons["p_holm"] < 0.05).sum()
+
+
+def test_the_table_of_a_phantom_says_that_values_are_not_comparable():
+    for name in ("table1", "table2", "table3", "table4", "table5", "comparisons"):
+        assert "not comparable" in " ".join(TABLES[name](made_result()).footnotes)
+
+
+def test_the_papers_own_cohort_is_recognised_by_its_grades():
+    grades = dict(zip([f"kl{k}" for k in range(5)], (21, 12, 22, 28, 15), strict=True))
+    cohort = pd.DataFrame([{"split": "test", "cases": 98, **grades}])
+    table = table1(replace(made_result(), protocol={}, cohort=cohort))
+    assert "same counts of grades" in " ".join(table.footnotes)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_what_was_not_measured_is_left_out_with_a_reason(name):
+    omitted = TABLES[name](empty_result())
+    assert isinstance(omitted, Omitted)
+    assert omitted.reason
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_prints_in_three_forms_with_the_same_numbers(name):
+    table = TABLES[name](made_result())
+    Balance().feed(re.sub(r"<(img|meta)[^>]*>", "", to_html(table)))
+    columns = len(table.stub) + len(table.columns)
+    markdown, latex = to_markdown(table), to_latex(table)
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {columns + 1}
+    body = latex.split(r"\midrule", 1)[1].split(r"\bottomrule")[0]
+    counts = {
+        len(re.findall(r"(?<!\\)&", line)) for line in body.splitlines() if line.endswith(r"\\")
+    }
+    assert counts == {columns - 1}
+    text = table.groups[0].rows[0].cells[0].text.replace("−", "")
+    assert all(text.split(" ")[0].lstrip("+") in form for form in (to_html(table), markdown, latex))
+
+
+def test_hostile_text_is_escaped_in_every_form():
+    table = hostile_table()
+    assert "<script" not in to_html(table)
+    markdown = to_markdown(table)
+    assert "<script" not in markdown
+    assert r"\|" in markdown
+    latex = re.sub(r"^%.*$", "", to_latex(table), flags=re.M)
+    assert not re.search(r"(?<!\\)[%$#_&~^](?!\s)", latex.replace(" & ", " "))
+    assert r"\textbackslash{}" in latex
+
+
+def test_latex_braces_are_balanced():
+    for make in TABLES.values():
+        latex = to_latex(make(made_result()))
+        assert len(re.findall(r"(?<!\\)\{", latex)) == len(re.findall(r"(?<!\\)\}", latex))
+        assert all(ord(c) < 128 or c in "é" for c in latex), {c for c in latex if ord(c) > 127}
