@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from kellgren.report.captions import caption
 from kellgren.report.figures import FIGURES, NEEDS, TITLES, save_figure
 from kellgren.report.figures.confusion import matrix
 from kellgren.report.figures.saliency import View, crop_box, display, overlays, typical_case
@@ -30,6 +31,14 @@ def test_a_figure_without_data_is_none_and_its_need_is_stated(name):
     assert NEEDS[name]
 
 
+def test_of_several_seeds_the_first_is_drawn_and_the_caption_says_so():
+    several = made_result((0, 1))
+    for name in ("fig2", "fig3", "fig4", "fig5"):
+        assert isinstance(FIGURES[name](several), Figure)
+        assert "seed 0 of 2" in caption(name, several)
+        assert "seed 0 of" not in caption(name, made_result())
+
+
 def test_every_figure_has_a_title_and_a_need():
     assert list(FIGURES) == list(TITLES) == list(NEEDS)
 
@@ -49,11 +58,12 @@ def test_no_text_leaves_the_page_or_is_smaller_than_six_points(name):
         assert text.get_fontsize() >= 6
 
 
-@pytest.mark.parametrize("name", ["fig2", "fig3"])
+@pytest.mark.parametrize("name", ["fig2", "fig3", "fig4", "fig5"])
 def test_texts_do_not_overlap(name):
     figure = FIGURES[name](made_result())
     figure.draw_without_rendering()
     texts = [t for axis in figure.axes for t in axis.texts if t.get_text()] + list(figure.texts)
+    texts += [t for legend in figure.legends for t in legend.get_texts()]
     boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
     for i, (first, box) in enumerate(boxes):
         for second, other in boxes[i + 1 :]:

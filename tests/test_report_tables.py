@@ -93,6 +93,21 @@ def test_several_seeds_give_a_mean_and_a_standard_deviation():
     assert "2 seeds (0, 1)" in table.caption
 
 
+def test_every_table_can_be_made_of_several_seeds():
+    several = made_result((0, 1))
+    for make in TABLES.values():
+        assert isinstance(make(several), Table)
+    rows = [row for group in TABLES["comparisons"](several).groups for row in group.rows]
+    assert len(rows) == 108
+    assert {row.labels[0].rsplit(", ", 1)[1] for row in rows} == {"seed 0", "seed 1"}
+
+
+def test_an_unknown_chance_level_is_a_dash():
+    overlap = made_result().overlap.assign(chance=None)
+    table = table3(replace(made_result(), overlap=overlap))
+    assert [cell.text for cell in table.groups[1].rows[0].cells] == ["–"] * 4
+
+
 def test_table_2_headlines_the_magnitude_and_keeps_the_sign_below():
     result = made_result()
     flipped = replace(

@@ -1,5 +1,6 @@
 """The verbs. torch is imported only inside those that train, predict or explain."""
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -287,6 +288,9 @@ def _grid(text: str) -> tuple[int, int, int]:
 
 def main() -> None:
     """Entry point: bad input and a missing file end in one clear last line and exit code 2."""
+    # GNU OpenMP's threads spin for long while they wait; on a shared machine that starves the very
+    # thread they wait for. A short spin costs nothing measurable on a quiet one.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         app()
     except InputError as error:

@@ -178,10 +178,10 @@ def _axis(result: StudyResult) -> Finding | None:
 
 
 def _overlap(result: StudyResult) -> Finding | None:
-    rows = result.overlap[result.overlap["metric"] == "mass_roi"] if len(result.overlap) else None
-    if rows is None or rows.empty:
+    rows = result.overlap[result.overlap["metric"] == "mass_roi"].dropna(subset=["value", "chance"])
+    if rows.empty:
         return None
-    ratio = (rows["value"] / rows["chance"]).dropna()
+    ratio = rows["value"].astype(float) / rows["chance"].astype(float)
     above = int((rows["ci_low"] > rows["chance"]).sum())
     text = (
         f"The share of saliency that lies in cartilage (mass@ROI) is {ratio.min():.1f} to"

@@ -76,7 +76,8 @@ def to_markdown(table: Table) -> str:
     """A pipe table; the best values are bold, the paper's stand in brackets."""
     columns = [_md(c.title) + (f"<sup>{c.marks}</sup>" if c.marks else "") for c in table.columns]
     columns = [f"{_md(over)} {c}".strip() for over, c in zip(_over(table), columns, strict=True)]
-    lines = [f"**{_md(table.title)}.** {_md(table.caption)}", ""]
+    mark = f"<sup>{table.title_marks}</sup>" if table.title_marks else ""
+    lines = [f"**{_md(table.title)}.**{mark} {_md(table.caption)}", ""]
     lines.append(_md_line([*map(_md, table.stub), *columns]))
     lines.append(_md_line(["---"] * len(table.stub) + ["---:"] * len(columns)))
     for group in table.groups:
@@ -90,7 +91,7 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table) -> str:
     """A `table` environment with booktabs rules; counts and the paper's values stand below."""
     lines = [LATEX_NEEDS, r"\begin{table}[t]", r"\centering", r"\small"]
-    lines.append(rf"\caption{{{_tex(table.title)}. {_tex(table.caption)}}}")
+    lines.append(_tex_caption(table))
     lines.append(rf"\label{{tab:{table.name}}}")
     lines.append(r"\resizebox{\linewidth}{!}{%")
     lines.append(rf"\begin{{tabular}}{{{'l' * len(table.stub)}{'r' * len(table.columns)}}}")
@@ -139,6 +140,13 @@ def _tex_column(column: Column) -> str:
     return _tex(column.title) + mark
 
 
+def _tex_caption(table: Table) -> str:
+    """Caption without the number, which LaTeX counts itself."""
+    title = table.title.split(". ", 1)[-1]
+    mark = rf"\textsuperscript{{{table.title_marks}}}" if table.title_marks else ""
+    return rf"\caption{{{_tex(title)}.{mark} {_tex(table.caption)}}}"
+
+
 def _tex_spans(table: Table) -> list[str]:
     if not table.spans:
         return []
@@ -160,7 +168,7 @@ def _tex_row(name: str, row: Row) -> list[str]:
 
 
 def _tex_aside(cell: Cell) -> str:
-    parts = [*map(_tex, cell.notes)]
+    parts = [_tex("; ".join(cell.notes))] if cell.notes else []
     parts += [f"(paper {_tex(cell.published)})"] if cell.published else []
     return rf"\textcolor{{gray}}{{\scriptsize {' '.join(parts)}}}" if parts else ""
 

@@ -115,13 +115,15 @@ def _training(result: StudyResult) -> str:
 
 def _testing(result: StudyResult) -> str:
     analysis = _settings(result, "analysis")
-    count = "number of resamples not recorded"
+    count, added = "number of resamples not recorded", "with one added to its counts"
+    if analysis.get("paper_p"):
+        added = "without one added to its counts, as the paper’s"
     if analysis:
         count = f"{analysis['resamples']:,} resamples, seed {analysis['seed']}"
     return (
         "Models are compared on the same test knees by a paired bootstrap over knees"
         f" ({count}): the point difference, the mean and standard deviation over resamples, the"
-        " 95 % percentile interval and a two-sided p-value with one added"
+        f" 95 % percentile interval and a two-sided p-value {added}"
     )
 
 

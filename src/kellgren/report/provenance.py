@@ -63,7 +63,7 @@ def runs_table(result: StudyResult) -> Table | Omitted:
     shown = {
         name: title
         for name, title in RUN_COLUMNS.items()
-        if (result.runs[name].fillna("") != "").any()
+        if any(_run_value(name, value) != ABSENT for value in result.runs[name])
     }
     rows = result.runs.sort_values(
         ["backbone", "supervision", "seed"], key=_in_paper_order, kind="stable"

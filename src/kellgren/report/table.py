@@ -89,6 +89,12 @@ class Table:
         """Footnotes with their letters."""
         return [(letter(position), text) for position, text in enumerate(self.footnotes)]
 
+    @property
+    def title_marks(self) -> str:
+        """Letters of the footnotes that no column carries: they belong to the whole table."""
+        carried = "".join(column.marks for column in self.columns)
+        return ",".join(mark for mark, _ in self.lettered() if mark not in carried)
+
 
 @dataclass(frozen=True)
 class Omitted:

@@ -322,8 +322,8 @@ def _overlap_cell(rows: pd.DataFrame, theirs: float | None) -> Cell:
 
 
 def _overlap_bounds(mine: pd.DataFrame) -> Group:
-    chance = mine.groupby("metric")["chance"].mean()
-    value = mine.groupby("metric")["value"].mean()
+    numbers = mine.astype({"chance": float, "value": float}).groupby("metric")
+    chance, value = numbers["chance"].mean(), numbers["value"].mean()
     known = [_bound(chance, metric) for metric in OVERLAP]
     ceiling = [Cell(number(1.0)), _top1_ceiling(value)]
     ceiling += [_bound(value, f"dice_ceiling_{q}") for q in (5, 10)]

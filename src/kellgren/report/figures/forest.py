@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
-from kellgren.report.comparison_tables import dual_minus_single
+from kellgren.report.comparison_tables import ALPHA, dual_minus_single
 from kellgren.report.figures.style import (
     BACKBONE_COLOURS,
     FULL_WIDTH,
@@ -27,7 +27,6 @@ PANELS: dict[str, str] = {
     "oa": "(a) OA: Dual minus Single-OA",
     "kl": "(b) KL grade: Dual minus Single-KL",
 }
-ALPHA = 0.05
 LINE_HEIGHT = 0.175  # inches
 TEXT_AT = {"difference": 1.03, "p": 1.45, "p_holm": 1.62}  # axes widths
 
@@ -35,9 +34,11 @@ TEXT_AT = {"difference": 1.03, "p": 1.45, "p_holm": 1.62}  # axes widths
 def forest(result: StudyResult) -> Figure | None:
     """Point difference, 95 % percentile interval, bootstrap mean, and both p-values.
 
-    None where no Dual model has a single model to stand against.
+    Where there are several seeds the first is drawn. None where no Dual model has a single model
+    to stand against.
     """
     rows = dual_minus_single(result.comparisons)
+    rows = rows[rows["seed"] == rows["seed"].min()]
     tasks = [task for task in PANELS if (rows["task"] == task).any()]
     if not tasks:
         return None

@@ -232,7 +232,7 @@ def _legend(figure: Figure, height: float) -> None:
             [],
             color=TOP,
             linewidth=1.4,
-            label="1 % most salient voxels of the volume (enlarged views)",
+            label="1 % most salient of the volume (enlarged)",
         ),
     ]
     figure.legend(
@@ -243,7 +243,7 @@ def _legend(figure: Figure, height: float) -> None:
         handlelength=1.4,
         columnspacing=1.4,
     )
-    bar = figure.add_axes((0.66, 0.26 / height, 0.3, 0.09 / height))
+    bar = figure.add_axes((0.72, 0.26 / height, 0.25, 0.09 / height))
     hot = mpl.colormaps["hot"](np.linspace(0, 1, 256))
     colours = figure.colorbar(
         ScalarMappable(Normalize(0, FULL_AT), ListedColormap(hot)),
@@ -254,7 +254,7 @@ def _legend(figure: Figure, height: float) -> None:
     colours.outline.set_linewidth(0.4)
     bar.tick_params(length=1.5, pad=1.5)
     figure.text(
-        0.65,
+        0.71,
         0.3 / height,
         "saliency / its 99th percentile",
         ha="right",
