@@ -2,6 +2,7 @@ from dataclasses import astuple
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from kellgren.analysis.overlap import chance_of, saliency_overlap, top_threshold, top_voxels
 from kellgren.faults import InputError
@@ -142,3 +143,25 @@ def test_the_threshold_is_that_of_the_most_salient_percent(noise):
 def test_a_measure_without_a_chance_level_has_none():
     assert np.isnan(chance_of("share_top1_mass", np.array([0.01]))).all()
     assert np.isnan(chance_of("dice_ceiling_5", np.array([0.01]))).all()
+
+
+class TestRanking:
+    def test_it_is_that_of_scikit_learn_for_values_that_keep_their_bits(self, noise):
+        mask = made_mask()
+        values = np.floor(256 * noise) + 64 * mask  # ten bits, many ties
+        found = saliency_overlap(values, mask)
+        assert found.ap == pytest.approx(average_precision_score(mask.ravel(), values.ravel()))
+        assert found.auroc == pytest.approx(roc_auc_score(mask.ravel(), values.ravel()))
+
+    def test_rounding_hardly_shows(self, noise):
+        mask = made_mask()
+        found = saliency_overlap(noise, mask)
+        expected = roc_auc_score(mask.ravel(), noise.ravel())
+        assert found.auroc == pytest.approx(expected, abs=2**-11)
+
+    def test_a_uniform_map_ranks_at_chance_and_the_truth_perfectly(self):
+        mask = made_mask()
+        uniform, truth = (saliency_overlap(s, mask) for s in (np.ones(SHAPE), mask.astype(float)))
+        chance = [float(chance_of(name, np.array([mask.mean()]))[0]) for name in ("ap", "auroc")]
+        assert [uniform.ap, uniform.auroc] == pytest.approx(chance)
+        assert [truth.ap, truth.auroc] == pytest.approx([1, 1])

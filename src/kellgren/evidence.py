@@ -28,7 +28,7 @@ from kellgren.runs import Run
 from kellgren.tables import Features, Predictions, read_overlaps
 
 Row = dict[str, Any]  # one row of a table: cells of many types
-GEOMETRY_RESAMPLES = 1000
+GEOMETRY_RESAMPLES = 2000
 NOT_MEASURES = ("case_id", "head", "fault")
 
 

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from kellgren.faults import InputError
 
 PERCENTS = (1, 5, 10)
+SAMPLED_VOXELS = 200_000
+DROPPED_BITS = 12  # of the 24 significant bits of a float32
+CHUNK = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,10 @@ class Overlap:
         enrichment_10: `precision_10` over the same.
         dice_ceiling_5: Largest Dice that any map can have with T_5, as the sizes differ.
         dice_ceiling_10: Largest Dice that any map can have with T_10.
+        ap: Average precision of the saliency as a score of cartilage; chance is `cartilage_share`.
+        auroc: Probability that a voxel of cartilage is more salient than one outside, ties one
+            half; chance is 0.5. Both rank voxels by their saliency rounded down to 12 significant
+            bits.
         share_top1_mass: Share of the saliency that lies in T_1.
         cartilage_share: Share of the voxels that are cartilage; what chance gives for the mass.
         fault: Why a value is missing: "no cartilage", "no saliency", or empty.
@@ -54,6 +61,8 @@ class Overlap:
     enrichment_10: float
     dice_ceiling_5: float
     dice_ceiling_10: float
+    ap: float
+    auroc: float
     share_top1_mass: float
     cartilage_share: float
     fault: str
@@ -97,6 +106,7 @@ def saliency_overlap(
     nan = float("nan")
     hits = {q: _hits(inside, top) if c else nan for q, top in tops.items()}
     enriched = {q: hits[q] / tops[q].size * n / c if c else nan for q in PERCENTS}
+    ap, auroc = ranking(values, inside) if 0 < c < n else (nan, nan)
     top1 = tops[1]
     top1_mass = float(values[values > top1.threshold].sum(dtype=np.float64))
     top1_mass += (top1.size - top1.above) * top1.threshold
@@ -115,6 +125,8 @@ def saliency_overlap(
         enrichment_10=enriched[10],
         dice_ceiling_5=2 * min(tops[5].size, c) / (tops[5].size + c) if c else nan,
         dice_ceiling_10=2 * min(tops[10].size, c) / (tops[10].size + c) if c else nan,
+        ap=ap,
+        auroc=auroc,
         share_top1_mass=top1_mass / total if total else nan,
         cartilage_share=c / n,
         fault="no cartilage" if not c else "no saliency" if not total else "",
@@ -124,15 +136,64 @@ def saliency_overlap(
 def top_voxels(values: Float[np.ndarray, " n"]) -> list[Top]:
     """The 1 %, 5 % and 10 % most salient of some voxels, by one partial sort."""
     sizes = [-(-percent * len(values) // 100) for percent in PERCENTS]
-    ordered = np.partition(values, [len(values) - size for size in sizes])
-    tops = []
-    for size in sizes:
-        tail = ordered[len(values) - size :]
-        threshold = tail[0]
-        above = int((tail > threshold).sum())
-        tied = int((values == threshold).sum())
-        tops.append(Top(size, float(threshold), above, (size - above) / tied))
-    return tops
+    guess = _low_guess(values)
+    tail = values[values > guess]
+    at_guess = int(np.count_nonzero(values == guess))
+    if len(tail) + at_guess < sizes[-1]:  # the guess was too high
+        tail, at_guess = values, 0
+    within = [len(tail) - size for size in sizes if size <= len(tail)]
+    ordered = np.partition(tail, within) if within else tail
+    return [_top(size, ordered, guess=guess, at_guess=at_guess) for size in sizes]
+
+
+def _low_guess(values: Float[np.ndarray, " n"]) -> float:
+    """A value that is probably a little below the threshold of the largest share, from a sample."""
+    some = values[:: max(1, len(values) // SAMPLED_VOXELS)]
+    place = int(len(some) * (1 - 1.2 * PERCENTS[-1] / 100))
+    return float(np.partition(some, place)[place])
+
+
+def _top(size: int, ordered: Float[np.ndarray, " m"], *, guess: float, at_guess: int) -> Top:
+    """The top voxels, from the ordered values above the guess and the number of those at it."""
+    if size > len(ordered):
+        return Top(size, guess, len(ordered), (size - len(ordered)) / at_guess)
+    tail = ordered[len(ordered) - size :]
+    threshold = float(tail[0])
+    above = int(np.count_nonzero(tail > threshold))
+    tied = int(np.count_nonzero(ordered == threshold))
+    return Top(size, threshold, above, (size - above) / tied)
+
+
+def ranking(
+    values: Float[np.ndarray, " n"], inside: Float[np.ndarray, " c"]
+) -> tuple[float, float]:
+    """Average precision and area under the ROC curve of values as a score of being inside.
+
+    Values are at least 0 and are rounded down to 12 significant bits first, which makes ties of
+    values that differ by less than one in 2,048; tied voxels share one threshold. Ranking by
+    histogram takes a tenth of the time of sorting.
+
+    Args:
+        values: All values.
+        inside: Those of them that are inside, at least one and not all.
+    """
+    everywhere, hits = _histogram(values)[::-1], _histogram(inside)[::-1]
+    kept = np.flatnonzero(everywhere)
+    here, hit = everywhere[kept], hits[kept]
+    above, hits_above = np.cumsum(here), np.cumsum(hit)
+    ap = float((hit * (hits_above / above)).sum() / len(inside))
+    outside_below = (len(values) - len(inside)) - (above - hits_above)
+    wins = (hit * (outside_below + (here - hit) / 2)).sum()
+    return ap, float(wins / (len(inside) * (len(values) - len(inside))))
+
+
+def _histogram(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+    """Count of the values by their leading bits: the bits of floats of at least 0 are ordered."""
+    counts = np.zeros(1 << (32 - DROPPED_BITS), dtype=np.int64)
+    for start in range(0, len(values), CHUNK):
+        part = values[start : start + CHUNK].astype(np.float32) + np.float32(0)  # -0 becomes 0
+        counts += np.bincount(part.view(np.int32) >> DROPPED_BITS, minlength=len(counts))
+    return counts
 
 
 def top_threshold(saliency: Float[np.ndarray, "d h w"], percent: int) -> float:
@@ -166,6 +227,8 @@ def chance_of(metric: str, cartilage_share: Float[np.ndarray, " n"]) -> Float[np
         "enrichment": np.ones_like(cartilage_share),
         "dice": 2 * share * cartilage_share / (share + cartilage_share),
     }
+    if metric in ("ap", "auroc"):
+        return cartilage_share if metric == "ap" else np.full_like(cartilage_share, 0.5)
     return of_metric.get(name, np.full_like(cartilage_share, np.nan))
 
 

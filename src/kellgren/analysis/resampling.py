@@ -29,8 +29,9 @@ Samples = Float[np.ndarray, " b"]
 
 # Twice the Mann-Whitney count is at most n^2 / 2, which stays below 2^31 up to this many cases.
 MOST_CASES_IN_INT32 = 65_535
+MOST_CASES_IN_FLOAT32 = 1 << 24
 SPARE = 100  # one resample in so many may be undefined
-BLOCK_ENTRIES = 1 << 18  # entries of a block of resamples that stay in the processor's cache
+BLOCK_ENTRIES = 1 << 19  # entries of a block of resamples that stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,8 @@ def resample(n: int, *, resamples: int, rng: np.random.Generator) -> Resamples:
     dtype = np.int32 if n <= MOST_CASES_IN_INT32 else np.int64
     counts = np.empty((n, total), dtype=dtype)
     for block in _blocks(n, total):
-        width = block.stop - block.start
-        drawn = rng.integers(n, size=(width, n), dtype=np.int32)
-        cells = drawn * np.int64(width) + np.arange(width)[:, None]
-        counts[:, block] = np.bincount(cells.ravel(), minlength=n * width).reshape(n, width)
+        drawn = rng.integers(n, size=(block.stop - block.start, n), dtype=np.int32)
+        counts[:, block] = np.stack([np.bincount(row, minlength=n) for row in drawn], axis=1)
     return Resamples(counts, resamples)
 
 
@@ -98,7 +97,10 @@ def sampled(metric: Metric, predictions: Predictions, resamples: Resamples) -> S
     if metric in SAMPLED:
         of_block = SAMPLED[metric]
         return np.concatenate(
-            [of_block(predictions, counts[:, block]) for block in _blocks(*counts.shape)]
+            [
+                of_block(predictions, np.ascontiguousarray(counts[:, block]))
+                for block in _blocks(*counts.shape)
+            ]
         )
     cases = np.arange(len(predictions))
     return np.array([metric(predictions.take(np.repeat(cases, c))) for c in counts.T])
@@ -120,24 +122,38 @@ def sampled_auc(
 ) -> Samples:
     """AUC on every resample: for each positive, the counts of the negatives below and tied."""
     negatives = np.flatnonzero(~positive)[np.argsort(score[~positive], kind="stable")]
-    below = np.searchsorted(score[negatives], score[positive], side="left")
-    not_above = np.searchsorted(score[negatives], score[positive], side="right")
+    positives = np.flatnonzero(positive)[np.argsort(score[positive], kind="stable")]
+    below = np.searchsorted(score[negatives], score[positives], side="left")
+    not_above = np.searchsorted(score[negatives], score[positives], side="right")
     up_to = np.zeros((len(negatives) + 1, counts.shape[1]), dtype=counts.dtype)
-    np.cumsum(counts[negatives], axis=0, out=up_to[1:])
-    drawn = counts[positive]
-    twice_wins = (drawn * (up_to[below] + up_to[not_above])).sum(axis=0, dtype=counts.dtype)
-    twice_pairs = 2 * drawn.sum(axis=0) * up_to[-1].astype(np.int64)
+    np.take(counts, negatives, axis=0, out=up_to[1:], mode="clip")
+    np.cumsum(up_to, axis=0, out=up_to)
+    tied = bool((below != not_above).any())
+    beaten = up_to[below] + up_to[not_above] if tied else up_to[below]
+    drawn = counts[positives]
+    wins = np.einsum("ij,ij->j", drawn, beaten)
+    pairs = drawn.sum(axis=0, dtype=counts.dtype) * up_to[-1].astype(np.int64)
     with np.errstate(invalid="ignore"):
-        return np.asarray(twice_wins / twice_pairs)
+        return np.asarray(wins / ((2 if tied else 1) * pairs))
 
 
 def sampled_confusion(
     reference: Int[np.ndarray, " n"], called: Int[np.ndarray, " n"], counts: Counts, *, classes: int
 ) -> Int[np.ndarray, "k k b"]:
     """Confusion table of every resample, rows the reference."""
-    cell = reference * classes + called
-    tables = [counts[cell == c].sum(axis=0) for c in range(classes**2)]
-    return np.stack(tables).reshape(classes, classes, counts.shape[1])
+    in_cell = np.arange(classes**2)[:, None] == reference * classes + called
+    return sums_over(in_cell, counts).reshape(classes, classes, counts.shape[1])
+
+
+def sums_over(
+    members: Bool[np.ndarray, "m n"] | Bool[np.ndarray, " n"], counts: Counts
+) -> Int[np.ndarray, "m b"] | Int[np.ndarray, " b"]:
+    """How many cases of each group every resample holds, by one product of matrices.
+
+    The numbers are whole and at most n: 24 bits of a float32 hold them up to 16 million cases.
+    """
+    dtype = np.float32 if len(counts) < MOST_CASES_IN_FLOAT32 else np.float64
+    return np.asarray((members.astype(dtype) @ counts.astype(dtype)).astype(np.int64))
 
 
 def sampled_oa_auc(predictions: Predictions, counts: Counts) -> Samples:
@@ -148,7 +164,7 @@ def sampled_oa_auc(predictions: Predictions, counts: Counts) -> Samples:
 def sampled_oa_accuracy(predictions: Predictions, counts: Counts) -> Samples:
     """`oa_accuracy` on every resample."""
     right = called_oa(predictions) == oa_from_kl(predictions.kl)
-    return np.asarray(counts[right].sum(axis=0) / len(predictions))
+    return np.asarray(sums_over(right, counts) / len(predictions))
 
 
 def sampled_oa_f1(predictions: Predictions, counts: Counts) -> Samples:
@@ -169,7 +185,7 @@ def sampled_kl_macro_auc(predictions: Predictions, counts: Counts) -> Samples:
 def sampled_kl_accuracy(predictions: Predictions, counts: Counts) -> Samples:
     """`kl_accuracy` on every resample."""
     right = called_kl(predictions) == predictions.kl
-    return np.asarray(counts[right].sum(axis=0) / len(predictions))
+    return np.asarray(sums_over(right, counts) / len(predictions))
 
 
 def sampled_kl_macro_f1(predictions: Predictions, counts: Counts) -> Samples:
