@@ -17,6 +17,7 @@ Grid = tuple[
 SupervisionName = Literal["single_oa", "single_kl", "dual"]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Percentile = Annotated[float, Field(ge=0, le=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -56,10 +57,41 @@ class CohortSettings(Settings):
 
 
 class BackboneSettings(Settings):
-    """One encoder: its size and the grid that its input is resampled to."""
+    """One encoder: its size, the grid that its input is resampled to, and where it starts.
+
+    `weights` is a file that others released, relative to the study file; see
+    `kellgren.learn.weights`. Without one, training starts from random weights.
+    """
 
     size: str = "full"
     grid: Grid = (160, 256, 256)
+    weights: Path | None = None
+
+
+class PreparationSettings(Settings):
+    """What is done to a scan before a network sees it; the defaults are the paper's (section 3.4).
+
+    `bias_correction` "n4" needs the extra `kellgren[n4]`. `normalisation` takes mean and standard
+    deviation over all voxels ("zscore") or over those above Otsu's threshold
+    ("foreground_zscore"). `clip_percentiles`, such as [0.5, 99.5], limits outliers beforehand.
+    `resampling` "area" averages where the grid is coarser than the scan. `crop_mm` keeps a central
+    box (right-left, top-bottom, front-back). A mirrored knee is one of the left side; with
+    `mirror_left` off every knee stays as it lies.
+    """
+
+    bias_correction: Literal["none", "n4"] = "none"
+    clip_percentiles: tuple[Percentile, Percentile] | None = None
+    normalisation: Literal["zscore", "foreground_zscore"] = "zscore"
+    crop_mm: tuple[Positive, Positive, Positive] | None = None
+    resampling: Literal["trilinear", "area"] = "trilinear"
+    mirror_left: bool = True
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "PreparationSettings":
+        low, high = self.clip_percentiles or (0, 100)
+        if not low < high:
+            raise ValueError(f"preparation.clip_percentiles [{low}, {high}] must ascend")
+        return self
 
 
 PAPER_GRIDS: dict[str, tuple[int, int, int]] = {
@@ -120,6 +152,7 @@ class Study(Settings):
         "dual",
     )
     cohort: CohortSettings
+    preparation: PreparationSettings = PreparationSettings()
     backbones: Annotated[dict[str, BackboneSettings], Field(min_length=1)]
     training: TrainingSettings = TrainingSettings()
     explanation: ExplanationSettings = ExplanationSettings()
@@ -166,12 +199,19 @@ def read_study(path: Path) -> Study:
         study = Study.model_validate(content)
     except ValidationError as error:
         raise _explain(path, error) from error
-    if study.cohort.table is not None:
-        table = path.parent / study.cohort.table
-        study = study.model_copy(
-            update={"cohort": study.cohort.model_copy(update={"table": table})}
-        )
-    return study
+    return _beside(path.parent, study)
+
+
+def _beside(folder: Path, study: Study) -> Study:
+    """The study with its paths taken relative to a folder."""
+    cohort, backbones = study.cohort, dict(study.backbones)
+    if cohort.table is not None:
+        cohort = cohort.model_copy(update={"table": folder / cohort.table})
+    for name, settings in backbones.items():
+        if settings.weights is not None:
+            there = {"weights": folder / settings.weights}
+            backbones[name] = settings.model_copy(update=there)
+    return study.model_copy(update={"cohort": cohort, "backbones": backbones})
 
 
 def _explain(path: Path, error: ValidationError) -> InputError:
@@ -195,6 +235,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "": Study,
         "cohort": CohortSettings,
         "cohort.phantom": PhantomSettings,
+        "preparation": PreparationSettings,
         "training": TrainingSettings,
         "explanation": ExplanationSettings,
         "analysis": AnalysisSettings,

@@ -18,6 +18,7 @@ from kellgren.learn.backbones import build_encoder
 from kellgren.learn.explain import exemplar_cases, explain
 from kellgren.learn.predict import predict
 from kellgren.learn.train import Step, train
+from kellgren.learn.weights import check_weights
 from kellgren.phantom import write_release
 from kellgren.progress import Stage, silent
 from kellgren.runs import Run
@@ -58,7 +59,12 @@ class Workplace:
         """The prepared volumes on the grid of a backbone."""
         grid = self.settings(backbone).grid
         name = "x".join(str(n) for n in grid)
-        return Store(self.folder / "prepared" / name, grid, self.study.cohort.cartilage)
+        return Store(
+            self.folder / "prepared" / name,
+            grid,
+            self.study.cohort.cartilage,
+            self.study.preparation,
+        )
 
     def cohort(self) -> list[Case]:
         """The knees of the study; a phantom is made first where the study asks for one."""
@@ -82,15 +88,21 @@ class Workplace:
         return read_cohort(table)
 
 
-def check_backbones(study: Study) -> None:
+def check_backbones(study: Study, stage: Stage = silent) -> None:
     """Build every network without memory, so that a wrong size or grid shows before any work.
 
+    Where a backbone starts from released weights, the stage says what they give.
+
     Raises:
-        InputError: If a backbone has no such size, or its grid does not fit.
+        InputError: If a backbone has no such size, its grid does not fit, or the weights that it
+            should start from do not.
     """
-    with torch.device("meta"):
-        for name, settings in study.backbones.items():
-            build_encoder(name, size=settings.size, grid=settings.grid)
+    for name, settings in study.backbones.items():
+        with torch.device("meta"):
+            encoder = build_encoder(name, size=settings.size, grid=settings.grid)
+        if settings.weights is not None:
+            with stage(f"start {name}", 1) as advance:
+                advance(1, str(check_weights(encoder, settings.weights)))
 
 
 def prepare(place: Workplace, cases: Sequence[Case]) -> None:
@@ -166,7 +178,7 @@ def analyze_study(place: Workplace, cases: Sequence[Case]) -> StudyResult:
 
 def run_study(place: Workplace) -> StudyResult:
     """The whole study up to its tables."""
-    check_backbones(place.study)
+    check_backbones(place.study, place.stage)
     cases = place.cohort()
     prepare(place, cases)
     for run in place.runs():
@@ -180,6 +192,9 @@ def protocol_of(study: Study) -> dict[str, Any]:
     content = study.model_dump(mode="json")
     if study.cohort.table is not None:
         content["cohort"]["table"] = study.cohort.table.name
+    for name, settings in study.backbones.items():
+        if settings.weights is not None:
+            content["backbones"][name]["weights"] = settings.weights.name
     return content
 
 

@@ -12,8 +12,8 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,11 @@ from kellgren.cohort import Case
 from kellgren.config import BackboneSettings, TrainingSettings
 from kellgren.faults import InputError
 from kellgren.files import completed, digest_of, digest_of_file, write_json
+from kellgren.learn.backbones import Encoder
 from kellgren.learn.dataset import Batch, batches, epoch_order
 from kellgren.learn.heads import Task, supervised_loss, weighted_tasks
 from kellgren.learn.model import HierarchicalNet, build_model
+from kellgren.learn.weights import load_weights, sha256_of
 from kellgren.runs import Run
 from kellgren.store import Store
 from kellgren.tables import write_csv
@@ -89,11 +91,16 @@ def train(
         return
     with deterministic(training.threads):
         started = time.time()
-        write_json(run.settings_file, {"asked": asked, "made_with": _made_with(device)})
         torch.manual_seed(run.seed)
         model = build_model(
             run.backbone, settings=backbone, supervision=run.supervision, training=training
-        ).to(device)
+        )
+        started_from = _start(model, backbone)
+        write_json(
+            run.settings_file,
+            {"asked": asked, "made_with": _made_with(device), "started_from": started_from},
+        )
+        model = model.to(device)
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=training.lr, weight_decay=training.weight_decay
         )
@@ -162,15 +169,25 @@ def _asked(
 ) -> dict[str, Any]:
     """Everything that decides the weights, as JSON."""
     graded = sorted((case.case_id, case.kl) for case in cases)
+    weights = backbone.weights
     return {
         "run": run.name,
-        "backbone": backbone.model_dump(mode="json"),
+        "backbone": backbone.model_dump(mode="json") | {"weights": weights and weights.name},
+        "weights_sha256": weights and sha256_of(weights),
         "training": training.model_dump(mode="json"),
         "train_cases": len(cases),
         "grades_digest": digest_of(graded),
         "store_digest": store.digest([case.case_id for case in cases]),
         "cartilage": list(store.cartilage),
+        "preparation": store.preparation.model_dump(mode="json"),
     }
+
+
+def _start(model: HierarchicalNet, backbone: BackboneSettings) -> dict[str, Any] | None:
+    """Take over released weights where the study names some; what `run.json` says of them."""
+    if backbone.weights is None:
+        return None
+    return asdict(load_weights(cast("Encoder", model.encoder), backbone.weights))
 
 
 def _refuse_other_settings(run: Run, asked: dict[str, Any]) -> None:

@@ -126,6 +126,8 @@ DEPTHS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
     34: (BasicBlock, (3, 4, 6, 3)),
     50: (Bottleneck, (3, 4, 6, 3)),
     101: (Bottleneck, (3, 4, 23, 3)),
+    152: (Bottleneck, (3, 8, 36, 3)),
+    200: (Bottleneck, (3, 24, 36, 3)),
 }
 
 
@@ -134,7 +136,7 @@ class ResidualSize:
     """Size of a residual network.
 
     Attributes:
-        depth: Number of layers: 10, 18 and 34 have basic blocks, 50 and 101 bottlenecks.
+        depth: Number of layers: 10, 18 and 34 have basic blocks, deeper ones bottlenecks.
         width: Channels of the stem; the stages have 1, 2, 4 and 8 times as many.
         shortcut: "A" pads with zeros, "B" convolves.
         geometry: "dilated" keeps the grid after the second stage (MedicalNet, stride 8 in all);
@@ -183,7 +185,7 @@ class ResidualNet(nn.Module):
     def __init__(self, size: ResidualSize, *, dims: int, c_in: int) -> None:
         super().__init__()
         block, n_blocks = DEPTHS[size.depth]
-        self.n_features = size.n_features
+        self.size, self.n_features = size, size.n_features
         self.conv1 = CONV[dims](c_in, size.width, 7, stride=2, padding=3, bias=False)
         self.bn1 = NORM[dims](size.width)
         self.pool = POOL[dims](3, stride=2, padding=1)

@@ -18,8 +18,10 @@ RESNET3D_SIZES: dict[str, ResidualSize] = {
     "r34": ResidualSize(depth=34, shortcut="A"),
     "r50": ResidualSize(depth=50),
     "r101": ResidualSize(depth=101),
+    "r152": ResidualSize(depth=152),
+    "r200": ResidualSize(depth=200),
 }
-"""Sizes by name; "r10" to "r101" have the shortcuts of the weights that Med3D released."""
+"""Sizes by name; "r10" to "r200" have the shortcuts of the weights that Med3D released."""
 
 
 class ResNet3D(ResidualNet):
