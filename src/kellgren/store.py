@@ -10,34 +10,46 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float16, Float32, UInt8
 
 from kellgren.cohort import Case, check_case_id
+from kellgren.config import PreparationSettings
 from kellgren.faults import InputError
 from kellgren.files import digest_of, digest_of_file
-from kellgren.sealed import Record, Tensors, read_record, read_sealed, write_sealed
+from kellgren.sealed import Record, Sealed, Tensors, read_record, read_sealed, write_sealed
 from kellgren.volume import (
     Scan,
+    box,
+    clipped,
+    foreground,
     grid_spacing_mm,
     mirror,
+    moments,
+    n4,
     read_mask,
     read_scan,
     resample,
     resample_mask,
+    shape_of,
     share_of,
     source_files,
-    zscore,
+    standardised,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 # A voxel this many standard deviations out leaves nothing of the knee in the z-scores.
 OUTLIER_LIMIT = 1000.0
+PAPER = PreparationSettings()
 
 _AGAIN = "run prepare again"
 
 
 def network_input(
-    scan: Scan, grid: tuple[int, int, int], *, mirrored: bool
+    scan: Scan,
+    grid: tuple[int, int, int],
+    *,
+    mirrored: bool,
+    preparation: PreparationSettings = PAPER,
 ) -> Float32[np.ndarray, "_ _ _"]:
     """What a network sees of a scan: z-scored, resampled, and rounded as the store rounds.
 
@@ -48,21 +60,44 @@ def network_input(
         scan: The scan.
         grid: Slices, rows and columns of the result.
         mirrored: True to exchange right and left, as for a left knee.
+        preparation: What else is done; the default is the paper's.
 
     Raises:
         InputError: If one voxel lies so far out that the others are alike.
     """
-    scaled = zscore(scan.voxels)
-    peak = float(np.abs(scaled).max())
-    if peak > OUTLIER_LIMIT:
+    return _rounded_input(scan, grid, mirrored, preparation).astype(np.float32)
+
+
+def _rounded_input(
+    scan: Scan, grid: tuple[int, int, int], mirrored: bool, preparation: PreparationSettings
+) -> Float16[np.ndarray, "_ _ _"]:
+    voxels = n4(scan.voxels) if preparation.bias_correction == "n4" else scan.voxels
+    if preparation.clip_percentiles is not None:
+        voxels = clipped(voxels, preparation.clip_percentiles)
+    mean, sd = _centre_and_width(voxels, preparation.normalisation)
+    part = voxels[box(shape_of(voxels), scan.spacing_mm, preparation.crop_mm)]
+    # Resampling is linear, so it may come before the z-score, where there are fewer voxels.
+    seen = resample(part[::-1] if mirrored else part, grid, method=preparation.resampling)
+    return standardised(seen, mean=mean, sd=sd).astype(np.float16)
+
+
+def _centre_and_width(
+    voxels: Float32[np.ndarray, "d h w"], normalisation: str
+) -> tuple[float, float]:
+    if normalisation == "zscore":
+        mean, sd = moments(voxels)
+    else:
+        tissue = voxels[foreground(voxels)]
+        mean, sd = float(tissue.mean(dtype=np.float64)), float(tissue.std(dtype=np.float64))
+    farthest = max(float(voxels.max()) - mean, mean - float(voxels.min()))
+    if farthest > OUTLIER_LIMIT * sd:
         raise InputError(
             "the scan",
-            f"a voxel {peak:.0f} standard deviations from the mean",
+            f"a voxel {farthest / sd if sd else np.inf:.0f} standard deviations from the mean",
             f"at most {OUTLIER_LIMIT:g}",
             "repair the voxel, or export the scan again",
         )
-    sided = mirror(scaled) if mirrored else scaled
-    return resample(sided, grid).astype(np.float16).astype(np.float32)
+    return mean, sd
 
 
 @dataclass(frozen=True)
@@ -76,6 +111,7 @@ class Prepared:
         mirrored: True for a left knee, whose right and left were exchanged.
         cartilage_share: Share of the voxels of `mask` that are cartilage; None without a mask.
         cartilage_share_scan: The same on the scan's own grid.
+        crop_mm: Central box of the scan that `image` shows; None for all of it.
     """
 
     image: Float32[np.ndarray, "d h w"]
@@ -84,6 +120,7 @@ class Prepared:
     mirrored: bool
     cartilage_share: float | None
     cartilage_share_scan: float | None
+    crop_mm: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,11 +131,13 @@ class Store:
         folder: Where the files stand, `<case_id>.safetensors`.
         grid: Slices, rows and columns of each volume.
         cartilage: Labels that count as cartilage, for the recorded shares.
+        preparation: What is done to a scan; the default is the paper's.
     """
 
     folder: Path
     grid: tuple[int, int, int]
     cartilage: tuple[int, ...]
+    preparation: PreparationSettings = PAPER
 
     def path(self, case_id: str) -> Path:
         """File of a case.
@@ -165,8 +204,7 @@ class Store:
         Raises:
             InputError: If it is missing, damaged, or prepared with other settings.
         """
-        sealed = read_sealed(self.path(case_id), todo=_AGAIN)
-        self._check_record(case_id, sealed.record)
+        sealed = self._verified(case_id)
         record = sealed.record
         first, second, third = record["spacing_mm"]
         return Prepared(
@@ -176,7 +214,24 @@ class Store:
             record["mirrored"],
             record["cartilage_share"],
             record["cartilage_share_scan"],
+            self.preparation.crop_mm,
         )
+
+    def load_half(self, case_id: str) -> Float16[np.ndarray, "d h w"]:
+        """Read and verify one prepared scan as it is stored, for a device that widens it itself.
+
+        `load(case_id).image` is the same values as float32; widening is most of what it costs.
+
+        Raises:
+            InputError: As for `load`.
+        """
+        image: Float16[np.ndarray, "d h w"] = self._verified(case_id).tensors["image"]
+        return image
+
+    def _verified(self, case_id: str) -> Sealed:
+        sealed = read_sealed(self.path(case_id), todo=_AGAIN)
+        self._check_record(case_id, sealed.record)
+        return sealed
 
     def digest(self, case_ids: Sequence[str]) -> str:
         """Digest of the settings and of the voxels of these cases, in whatever order they come.
@@ -196,9 +251,10 @@ class Store:
             "schema": SCHEMA,
             "grid": list(self.grid),
             "cartilage": sorted(set(self.cartilage)),
-            "frame": "right inferior posterior, left knees mirrored",
-            "image": "z-score, trilinear, float16",
+            "frame": "right inferior posterior",
+            "image": "float16",
             "mask": "nearest-exact, uint8",
+            "preparation": self.preparation.model_dump(mode="json"),
         }
 
     def _check_record(self, case_id: str, record: Record) -> None:
@@ -213,7 +269,8 @@ class Store:
             raise InputError(
                 str(self.path(case_id)),
                 "a volume prepared with other settings",
-                f"the grid {list(self.grid)} and the labels {list(self.cartilage)}",
+                f"the grid {list(self.grid)}, the labels {list(self.cartilage)} and the"
+                " preparation of the study",
                 _AGAIN,
             )
 
@@ -223,22 +280,28 @@ class Store:
             self._check_record(case.case_id, record)
         except InputError:
             return False
-        return record["sources"] == sources and record["mirrored"] == (case.side == "left")
+        return record["sources"] == sources and record["mirrored"] == self._mirrors(case)
+
+    def _mirrors(self, case: Case) -> bool:
+        return case.side == "left" and self.preparation.mirror_left
 
     def _prepared(self, case: Case, sources: Record) -> tuple[Tensors, Record]:
-        scan, mirrored = read_scan(case.image), case.side == "left"
+        scan, mirrored = read_scan(case.image), self._mirrors(case)
+        check_side(case, scan)
+        crop = self.preparation.crop_mm
         try:
-            image = network_input(scan, self.grid, mirrored=mirrored)
+            image = _rounded_input(scan, self.grid, mirrored, self.preparation)
+            cut = box(shape_of(scan.voxels), scan.spacing_mm, crop)
         except InputError as error:
             raise InputError(str(case.image), error.found, error.needed, error.todo) from error
         tensors, record = (
-            {"image": image.astype(np.float16)},
+            {"image": image},
             {
                 "case_id": case.case_id,
                 "settings": digest_of(self._settings()),
                 "sources": sources,
                 "mirrored": mirrored,
-                "spacing_mm": list(grid_spacing_mm(scan, self.grid)),
+                "spacing_mm": list(grid_spacing_mm(scan, self.grid, crop_mm=crop)),
                 "scan_shape": list(scan.voxels.shape),
                 "scan_affine": scan.affine.tolist(),
                 "cartilage_share": None,
@@ -247,7 +310,8 @@ class Store:
         )
         if case.segmentation is not None:
             labels = read_mask(case.segmentation, like=scan).labels
-            tensors["mask"] = resample_mask(mirror(labels) if mirrored else labels, self.grid)
+            part = labels[cut]
+            tensors["mask"] = resample_mask(mirror(part) if mirrored else part, self.grid)
             record["cartilage_share"] = share_of(tensors["mask"], self.cartilage)
             record["cartilage_share_scan"] = share_of(labels, self.cartilage)
         return tensors, record
@@ -283,6 +347,21 @@ def _fault_of(store: Store, case: Case) -> InputError | None:
     except InputError as error:
         return error
     return None
+
+
+def check_side(case: Case, scan: Scan) -> None:
+    """Refuse a scan that says of itself that it shows the other knee.
+
+    Raises:
+        InputError: If the DICOM series names a side and it is not that of the table.
+    """
+    if scan.side is not None and scan.side != case.side:
+        raise InputError(
+            str(case.image),
+            f"a series that says '{scan.side}' (Laterality)",
+            f"'{case.side}', as in the cohort table",
+            "find out which is right, and correct the table",
+        )
 
 
 def _sources_digest(case: Case) -> Record:

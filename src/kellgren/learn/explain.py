@@ -218,5 +218,5 @@ def _write_map(
     run: Run, case: Case, knee: Prepared, head: str, saliency: Float[np.ndarray, "d h w"]
 ) -> None:
     scan = read_scan(case.image)
-    on_scan, affine = to_scan_grid(saliency, scan, mirrored=knee.mirrored)
+    on_scan, affine = to_scan_grid(saliency, scan, mirrored=knee.mirrored, crop_mm=knee.crop_mm)
     write_nifti(run.saliency / f"{case.case_id}-{head}.nii.gz", on_scan, affine)

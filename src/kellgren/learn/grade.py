@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from scipy.special import expit, softmax
 
-from kellgren.config import BackboneSettings, ExplanationSettings
+from kellgren.config import BackboneSettings, ExplanationSettings, PreparationSettings
 from kellgren.faults import InputError
 from kellgren.files import write_json
 from kellgren.grading import NOTICE, Grading, View
 from kellgren.labels import oa_log_odds
 from kellgren.learn.explain import absolute_gradient
 from kellgren.learn.heads import weighted_tasks
-from kellgren.learn.model import load_model, settings_of, training_of
+from kellgren.learn.model import load_model, preparation_of, settings_of, training_of
 from kellgren.learn.train import deterministic
 from kellgren.runs import Run
 from kellgren.store import network_input
@@ -48,15 +48,20 @@ def grade_scan(
     if not runs:
         raise InputError("grade", "no run", "at least one trained run", "give --weights RUN")
     scan = read_scan(path)
+    side = _side_of(path, scan, side)
     warnings = [*dess_warnings(scan), *_side_warnings(side)]
     rows, views, maps = [], [], {}
     for run in runs:
-        row, seen = _ask(run, scan, mirrored=side == "left", device=device)
+        preparation = preparation_of(run)
+        mirrored = side == "left" and preparation.mirror_left
+        row, seen = _ask(run, scan, preparation, mirrored=mirrored, device=device)
         rows.append(row)
         for view in seen:
             views.append(view)
             name = f"{view.run}-{view.head}"
-            maps[name] = to_scan_grid(view.saliency, scan, mirrored=side == "left")
+            maps[name] = to_scan_grid(
+                view.saliency, scan, mirrored=mirrored, crop_mm=preparation.crop_mm
+            )
     summary = {
         "notice": NOTICE,
         "scan": path.name,
@@ -78,11 +83,16 @@ def write_grading(grading: Grading, folder: Path) -> None:
 
 
 def _ask(
-    run: Run, scan: Scan, *, mirrored: bool, device: torch.device
+    run: Run,
+    scan: Scan,
+    preparation: PreparationSettings,
+    *,
+    mirrored: bool,
+    device: torch.device,
 ) -> tuple[dict[str, Any], list[View]]:
     training = training_of(run)
     grid = BackboneSettings.model_validate(settings_of(run)["backbone"]).grid
-    voxels = network_input(scan, grid, mirrored=mirrored)
+    voxels = network_input(scan, grid, mirrored=mirrored, preparation=preparation)
     tasks = list(weighted_tasks(run.supervision, training))
     with deterministic(training.threads):
         model = load_model(run, device=device)
@@ -91,7 +101,7 @@ def _ask(
             logits = model(image).logits
         stored = {task.name: task.stored(logits[task.name]).cpu().numpy() for task in tasks}
         maps = absolute_gradient(model, image, tasks, ExplanationSettings())
-    spacing = grid_spacing_mm(scan, grid)
+    spacing = grid_spacing_mm(scan, grid, crop_mm=preparation.crop_mm)
     views = []
     for head, gradient in maps.items():
         saliency = gradient[0].cpu().numpy()
@@ -119,6 +129,18 @@ def _mean(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         mean[key] = np.mean(values, axis=0).tolist() if values else None
     mean["kl"] = None if mean["prob_kl"] is None else int(np.argmax(mean["prob_kl"]))
     return mean
+
+
+def _side_of(path: Path, scan: Scan, side: str | None) -> str | None:
+    """The side that was given or that the series names, which must not contradict each other."""
+    if side is not None and scan.side not in (None, side):
+        raise InputError(
+            str(path),
+            f"a series that says '{scan.side}' (Laterality)",
+            f"'{side}', as was given",
+            "find out which is right",
+        )
+    return side or scan.side
 
 
 def _side_warnings(side: str | None) -> list[str]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kellgren.config import BackboneSettings, TrainingSettings
+from kellgren.config import BackboneSettings, PreparationSettings, TrainingSettings
 from kellgren.faults import InputError
 from kellgren.learn.backbones import build_encoder
 from kellgren.learn.heads import Task, weighted_tasks
@@ -121,3 +121,12 @@ def training_of(run: Run) -> TrainingSettings:
         InputError: If the run is not finished.
     """
     return TrainingSettings.model_validate(settings_of(run)["training"])
+
+
+def preparation_of(run: Run) -> PreparationSettings:
+    """How the scans of a finished run were prepared.
+
+    Raises:
+        InputError: If the run is not finished.
+    """
+    return PreparationSettings.model_validate(settings_of(run).get("preparation", {}))

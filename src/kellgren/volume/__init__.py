@@ -7,32 +7,44 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kellgren.faults import InputError
-from kellgren.volume.dicom import dicom_files, read_dicom
-from kellgren.volume.frame import Mask, Raster, Scan, mask_of, scan_of, share_of
+from kellgren.volume.crop import box
+from kellgren.volume.dicom import is_dicom, read_dicom
+from kellgren.volume.frame import Mask, Raster, Scan, mask_of, scan_of, shape_of, share_of
 from kellgren.volume.grid import (
     grid_spacing_mm,
     mirror,
+    moments,
     resample,
     resample_mask,
+    standardised,
     to_scan_grid,
     zscore,
 )
+from kellgren.volume.intensity import clipped, foreground, n4
 from kellgren.volume.nifti import read_nifti, write_nifti
 from kellgren.volume.nrrd_file import data_file, read_nrrd
 from kellgren.volume.protocol import dess_warnings
+from kellgren.volume.series import dicom_files
 
 __all__ = [
     "Mask",
     "Scan",
+    "box",
+    "clipped",
     "dess_warnings",
+    "foreground",
     "grid_spacing_mm",
     "mirror",
+    "moments",
+    "n4",
     "read_mask",
     "read_scan",
     "resample",
     "resample_mask",
+    "shape_of",
     "share_of",
     "source_files",
+    "standardised",
     "to_scan_grid",
     "write_nifti",
     "zscore",
@@ -43,11 +55,13 @@ FORMATS: dict[str, Callable[[Path], Raster]] = {
     ".nii.gz": read_nifti,
     ".nrrd": read_nrrd,
     ".nhdr": read_nrrd,
+    ".zip": read_dicom,
+    ".dcm": read_dicom,
 }
 
 
 def read_scan(path: Path) -> Scan:
-    """Read a scan into the frame: NIfTI, NRRD, or the folder of one DICOM series.
+    """Read a scan into the frame: NIfTI, NRRD, or one DICOM series (folder, zip, multi-frame file).
 
     Raises:
         InputError: If it is damaged, is not one finite volume, or does not say how it lies in the
@@ -90,6 +104,8 @@ def _reader(path: Path) -> Callable[[Path], Raster]:
     for ending, reader in FORMATS.items():
         if name.endswith(ending):
             return reader
+    if is_dicom(path):
+        return read_dicom
     raise InputError(
         str(path),
         f"the name '{path.name}'" if path.exists() else "no such file",

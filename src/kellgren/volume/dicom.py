@@ -1,177 +1,84 @@
-"""A folder that holds one DICOM series of single slices."""
+"""A DICOM series, read in a process of its own under limits of memory and time."""
 
-import warnings
-from dataclasses import dataclass
+import json
+import subprocess
+import sys
 from pathlib import Path
+from threading import Timer
+from typing import IO, Any
 
-import highdicom
 import numpy as np
-import pydicom
-from pydicom.errors import InvalidDicomError
+from jaxtyping import Float32
 
 from kellgren.faults import InputError
-from kellgren.volume.frame import Raster, check_geometry
+from kellgren.volume.frame import Raster
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_NEEDED = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
-_DESCRIPTION_LENGTH = 64
-
-
-def read_dicom(folder: Path) -> Raster:
-    """Read the series of a folder, whatever its files are named and in whatever order.
-
-    Files that are no DICOM images (notes, DICOMDIR, reports) are passed over; folders below are
-    not entered.
-
-    Raises:
-        InputError: If there is no series or more than one, a slice is missing, double, damaged or
-            unlike the others, or slices do not say where they lie.
-    """
-    with warnings.catch_warnings():
-        # pydicom warns of values outside the standard; those that matter are checked below.
-        warnings.simplefilter("ignore")
-        slices = _slices(folder)
-        _check_series(folder, slices)
-        volume = _volume(folder, slices)
-        affine = _LPS_TO_RAS @ np.asarray(volume.affine, dtype=np.float64)
-        check_geometry(folder, volume.array.shape, affine, voxel_bytes=volume.array.itemsize)
-        return Raster(folder, volume.array, affine, slices[0].description, slices[0].modality)
+SECONDS = 600.0
+_PREFIX = b"DICM"
 
 
-def dicom_files(folder: Path) -> list[Path]:
-    """Every plain file directly in the folder, by name.
+def read_dicom(path: Path) -> Raster:
+    """Read the folder of one series, a zip file of it, or one enhanced multi-frame file.
+
+    See `kellgren.volume.series.read_series`, which does it; a crash or an endless loop of a decoder
+    ends only the process that reads, and is told with the name of the series.
 
     Raises:
-        InputError: If the folder cannot be read or holds no file.
+        InputError: As `read_series`, or if the process that reads dies.
     """
-    try:
-        files = sorted(path for path in folder.iterdir() if path.is_file())
-    except OSError as error:
+    command = [sys.executable, "-m", "kellgren.volume.dicom_child", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout is not None  # it was asked for
+        watch = Timer(SECONDS, child.kill)
+        watch.start()
+        try:
+            head = child.stdout.readline()
+            answer: dict[str, Any] = json.loads(head) if head.endswith(b"\n") else {}
+            values = _voxels(child.stdout, answer)
+        finally:
+            watch.cancel()
+            child.kill()  # nothing if it has ended
+    if "fault" in answer:
+        raise InputError(*answer["fault"])
+    if values is None:
         raise InputError(
-            str(folder),
-            f"a folder that cannot be read ({error.strerror})",
-            "a DICOM series",
-            "check the path and its permissions",
-        ) from error
-    if not files:
-        raise InputError(
-            str(folder),
-            "no files in the folder",
-            "the files of one DICOM series",
-            "give the folder that holds the slices themselves",
+            str(path),
+            f"a series on which the reader died ({_death(child.returncode)})",
+            "DICOM files that can be decoded",
+            "convert the series to NIfTI with another program, or leave it out",
         )
-    return files
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """One image, with what is asked of it before any voxel is read."""
-
-    path: Path
-    dataset: pydicom.Dataset
-    series: str
-    number: str
-    description: str
-    modality: str
-    frames: int
-    size: tuple[int, int]
-    missing: tuple[str, ...]
-
-
-def _slices(folder: Path) -> list[_Slice]:
-    files = dicom_files(folder)
-    slices = [found for path in files if (found := _slice(path)) is not None]
-    if not slices:
-        raise InputError(
-            str(folder),
-            f"{len(files)} files, none of them a DICOM image",
-            "one DICOM series",
-            "give the folder that holds the slices",
-        )
-    return slices
-
-
-def _slice(path: Path) -> _Slice | None:
-    """The image in the file; None where the file holds none."""
-    try:
-        dataset = pydicom.dcmread(path)
-        if "Rows" not in dataset and "PixelData" not in dataset:
-            return None
-        return _Slice(
-            path,
-            dataset,
-            series=str(dataset.get("SeriesInstanceUID")),
-            number=_plain(str(dataset.get("SeriesNumber") or "")),
-            description=_plain(str(dataset.get("SeriesDescription") or "")),
-            modality=_plain(str(dataset.get("Modality") or "")),
-            frames=int(dataset.get("NumberOfFrames") or 1),
-            size=(int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)),
-            missing=tuple(name for name in _NEEDED if dataset.get(name) in (None, "")),
-        )
-    except InvalidDicomError:
-        return None
-    except Exception as error:  # pydicom raises many kinds for damaged files
-        raise _unreadable(path, error) from error
-
-
-def _check_series(folder: Path, slices: list[_Slice]) -> None:
-    members: dict[str, list[_Slice]] = {}
-    for found in slices:
-        members.setdefault(found.series, []).append(found)
-    if len(members) > 1:
-        listed = ", ".join(
-            f"series {same[0].number} '{same[0].description}' ({len(same)} files)"
-            for same in members.values()
-        )
-        raise InputError(
-            str(folder),
-            f"{len(members)} series: {listed}",
-            "one series",
-            "put each series into a folder of its own",
-        )
-    for found in slices:
-        if found.frames > 1:
-            raise InputError(
-                str(found.path),
-                "an enhanced multi-frame image",
-                "one slice a file",
-                "convert the series to NIfTI first",
-            )
-        if found.missing:
-            raise InputError(
-                str(found.path),
-                f"no {found.missing[0]}",
-                "slices that say where they lie",
-                "export the series again",
-            )
-    if len(slices) < 2:
-        raise InputError(
-            str(folder), "a single slice", "a series of slices", "export the whole series"
-        )
-
-
-def _volume(folder: Path, slices: list[_Slice]) -> highdicom.Volume:
-    rows, columns = (max(found.size[axis] for found in slices) for axis in (0, 1))
-    check_geometry(folder, (len(slices), rows, columns), np.eye(4), voxel_bytes=4)
-    try:
-        return highdicom.get_volume_from_series(
-            [found.dataset for found in slices],
-            dtype=np.float32,
-            apply_real_world_transform=False,
-        )
-    except Exception as error:  # highdicom and its decoders raise many kinds
-        raise _unreadable(folder, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    said = _plain(f"{type(error).__name__}: {error}", length=300)
-    return InputError(
-        str(path),
-        f"a DICOM series that cannot be read ({said})",
-        "one complete series of undamaged slices at even distances",
-        "export the series again",
+    return Raster(
+        path,
+        values,
+        np.array(answer["affine"]),
+        answer["description"],
+        answer["modality"],
+        answer["side"],
+        answer["burned_in"],
     )
 
 
-def _plain(text: str, *, length: int = _DESCRIPTION_LENGTH) -> str:
-    return "".join(letter for letter in text if letter.isprintable())[:length].strip()
+def is_dicom(path: Path) -> bool:
+    """Whether a plain file begins as DICOM files do, whatever its name."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == _PREFIX
+    except OSError:
+        return False
+
+
+def _voxels(stream: IO[bytes], answer: dict[str, Any]) -> Float32[np.ndarray, "i j k"] | None:
+    if "shape" not in answer:
+        return None
+    values = np.empty(answer["shape"], "<f4")
+    body = values.data.cast("B")
+    done = 0
+    while read := stream.readinto(body[done:]):  # type: ignore[attr-defined]
+        done += read
+    return values if done == len(body) else None
+
+
+def _death(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    return f"signal {-code}, as where memory or time runs out or a decoder crashes"

@@ -35,6 +35,8 @@ class Raster:
         affine: From voxel indices to mm in RAS.
         description: What a DICOM series says that it is; None for other formats.
         modality: Such as "MR", of a DICOM series; None for other formats.
+        side: "right" or "left" where a DICOM series says so (Laterality, or the description).
+        burned_in: Whether a DICOM series says that text is burned into its pixels.
     """
 
     path: Path
@@ -42,6 +44,8 @@ class Raster:
     affine: Float64[np.ndarray, "4 4"]
     description: str | None = None
     modality: str | None = None
+    side: str | None = None
+    burned_in: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Scan:
         file_affine: Affine of the array in the file.
         description: What a DICOM series says that it is; None for other formats.
         modality: Such as "MR", of a DICOM series; None for other formats.
+        side: "right" or "left" where a DICOM series says so (Laterality, or the description).
+        burned_in: Whether a DICOM series says that text is burned into its pixels.
     """
 
     voxels: Float32[np.ndarray, "d h w"]
@@ -63,6 +69,8 @@ class Scan:
     file_affine: Float64[np.ndarray, "4 4"]
     description: str | None = None
     modality: str | None = None
+    side: str | None = None
+    burned_in: bool = False
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -94,8 +102,7 @@ def share_of(labels: UInt8[np.ndarray, "d h w"], which: tuple[int, ...]) -> floa
     >>> share_of(np.array([[[0, 2, 4, 1]]], dtype=np.uint8), (2, 4, 5))
     0.5
     """
-    chosen = np.isin(np.arange(256), which)
-    return int(np.count_nonzero(chosen[labels])) / labels.size
+    return sum(int(np.count_nonzero(labels == label)) for label in set(which)) / labels.size
 
 
 def scan_of(raster: Raster) -> Scan:
@@ -104,32 +111,39 @@ def scan_of(raster: Raster) -> Scan:
     Raises:
         InputError: If a voxel is NaN or infinite, or all have the same value.
     """
+    turned, affine = to_frame(raster.values, raster.affine)
     with np.errstate(over="ignore", invalid="ignore"):
-        voxels = raster.values.astype(np.float32, copy=False)
-    if not np.isfinite(voxels).all():
+        voxels = turned.astype(np.float32, copy=False)
+    _check_voxels(raster.path, turned.dtype.kind, voxels)
+    return Scan(
+        voxels,
+        affine,
+        shape_of(raster.values),
+        raster.affine,
+        raster.description,
+        raster.modality,
+        raster.side,
+        raster.burned_in,
+    )
+
+
+def _check_voxels(path: Path, kind: str, voxels: Float32[np.ndarray, "d h w"]) -> None:
+    low, high = float(voxels.min()), float(voxels.max())
+    if kind == "f" and not np.isfinite(high - low):  # NaN wins in min and max
         count = int(np.count_nonzero(~np.isfinite(voxels)))
         raise InputError(
-            str(raster.path),
+            str(path),
             f"{count} voxels that are NaN or infinite",
             "a number in each voxel",
             "export the scan again, or repair the voxels",
         )
-    if voxels.min() == voxels.max():
+    if low == high:
         raise InputError(
-            str(raster.path),
-            f"the same value {voxels.flat[0]:g} in all voxels",
+            str(path),
+            f"the same value {low:g} in all voxels",
             "a scan",
             "export the scan again",
         )
-    array, affine = to_frame(voxels, raster.affine)
-    return Scan(
-        array,
-        affine,
-        _shape(raster.values),
-        raster.affine,
-        raster.description,
-        raster.modality,
-    )
 
 
 def mask_of(raster: Raster, *, like: Scan | None = None) -> Mask:
@@ -139,10 +153,10 @@ def mask_of(raster: Raster, *, like: Scan | None = None) -> Mask:
         InputError: If a voxel is not a whole number from 0 to 255, or the geometry is not that of
             `like`.
     """
-    values = raster.values
+    values, affine = to_frame(raster.values, raster.affine)
     with np.errstate(invalid="ignore", over="ignore"):
-        labels = values.astype(np.uint8)
-    if not np.array_equal(labels, values):
+        labels = values.astype(np.uint8, copy=False)
+    if labels is not values and not np.array_equal(labels, values):
         wrong = values[labels != values].flat[0]
         raise InputError(
             str(raster.path),
@@ -150,10 +164,9 @@ def mask_of(raster: Raster, *, like: Scan | None = None) -> Mask:
             "whole numbers from 0 to 255",
             "give a label map, resampled without interpolation",
         )
-    array, affine = to_frame(labels, raster.affine)
     if like is not None:
-        _check_same_geometry(raster.path, array.shape, affine, like)
-    return Mask(array, affine)
+        _check_same_geometry(raster.path, labels.shape, affine, like)
+    return Mask(labels, affine)
 
 
 def to_frame(
@@ -282,6 +295,7 @@ def _check_same_geometry(
         )
 
 
-def _shape(values: Num[np.ndarray, "i j k"]) -> Shape:
+def shape_of(values: Num[np.ndarray, "_ _ _"]) -> Shape:
+    """Shape of a volume, as three numbers."""
     i, j, k = values.shape
     return i, j, k

@@ -45,4 +45,6 @@ def _of_series(scan: Scan) -> list[str]:
         warnings.append("The series has no description, so nothing says that it is a DESS scan.")
     elif scan.description is not None and "dess" not in scan.description.lower():
         warnings.append(f"The series is called '{scan.description}': this is not a DESS scan.")
+    if scan.burned_in:
+        warnings.append("The series says that text is burned into its pixels: look at it first.")
     return warnings

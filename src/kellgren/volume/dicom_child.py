@@ -1,0 +1,66 @@
+"""The process that reads a DICOM series: one answer on standard output, then it ends.
+
+First a line of JSON, the fault or the geometry, then the voxels as little-endian float32. Decoders
+work on bytes of strangers; whatever they do to this process, the one that asked goes on.
+"""
+
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kellgren.faults import InputError
+from kellgren.volume.frame import Raster
+from kellgren.volume.series import read_series
+
+# Address space beyond what the files hold: libraries and the copies that decoding makes.
+BASE_BYTES = 2 << 30
+BYTES_PER_FILE_BYTE = 20
+CPU_SECONDS = 300
+
+
+def main() -> None:
+    """Read the path of the first argument under limits, and answer."""
+    path = Path(os.fsdecode(os.fsencode(sys.argv[1])))
+    _limit(path)
+    try:
+        raster = read_series(path)
+    except InputError as fault:
+        _answer({"fault": [fault.where, fault.found, fault.needed, fault.todo]}, b"")
+        return
+    values = np.ascontiguousarray(raster.values, dtype="<f4")
+    _answer(_geometry(raster), values.data.cast("B"))
+
+
+def _geometry(raster: Raster) -> dict[str, Any]:
+    return {
+        "shape": list(raster.values.shape),
+        "affine": raster.affine.tolist(),
+        "description": raster.description,
+        "modality": raster.modality,
+        "side": raster.side,
+        "burned_in": raster.burned_in,
+    }
+
+
+def _answer(head: dict[str, Any], body: bytes | memoryview) -> None:
+    sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")
+    sys.stdout.buffer.write(body)
+    sys.stdout.buffer.flush()
+
+
+def _limit(path: Path) -> None:
+    files = [path] if path.is_file() else [p for p in path.iterdir() if p.is_file()]
+    held = sum(file.stat().st_size for file in files)
+    space = BASE_BYTES + BYTES_PER_FILE_BYTE * held
+    resource.setrlimit(resource.RLIMIT_AS, (space, space))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    main()
