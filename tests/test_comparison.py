@@ -6,7 +6,6 @@ import pytest
 from scipy.stats import bootstrap
 
 from kellgren.analysis.comparison import (
-    adjusted,
     check_same_cases,
     delong,
     difference,
@@ -15,6 +14,7 @@ from kellgren.analysis.comparison import (
     paired_bootstrap,
     two_sided_p,
 )
+from kellgren.analysis.multiplicity import adjusted
 from kellgren.analysis.performance import KL_METRICS, METRICS, OA_METRICS, auc
 from kellgren.analysis.resampling import resample, sampled_auc, sampled_means
 from kellgren.faults import InputError

@@ -16,10 +16,21 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 
-from kellgren.analysis.comparison import adjusted, auc_covariance, delong, mcnemar
+from kellgren.analysis.calibration import (
+    calibration,
+    calibration_error,
+    equal_width,
+    reliability,
+)
+from kellgren.analysis.comparison import auc_covariance, delong, mcnemar
+from kellgren.analysis.embedding import kept_neighbours
 from kellgren.analysis.geometry import adjacent_distances, principal_axis, rho_of_auroc, spearman
-from kellgren.analysis.performance import METRICS, auc, class_f1
+from kellgren.analysis.multiplicity import adjusted
+from kellgren.analysis.ordinal import sampled_tau_b, weighted_kappa
+from kellgren.analysis.overlap import saliency_overlap
+from kellgren.analysis.performance import METRICS, auc, class_f1, confusion
 from kellgren.analysis.resampling import resample, sampled
+from kellgren.analysis.similarity import cka, debiased_cka, linear_cka, rbf_gram
 from kellgren.config import AnalysisSettings
 from kellgren.report.published import TABLE1, TABLE2, TABLE3
 from kellgren.runs import Run
@@ -304,6 +315,71 @@ class TestSmallAnswers:
             ".895336727975 .895336727975 .895336727975 .931712630614 .967833824309"
         )
         np.testing.assert_allclose(bh, numbers(expected), atol=5e-13)
+
+    def test_ratings_of_hanley_and_mcneil_give_their_area_with_heavy_ties(self):
+        """Radiology 143 (1982) 29-36: 58 normal and 51 abnormal images rated 1 to 5; AUC 0.893."""
+        normal, abnormal = [33, 6, 6, 11, 2], [3, 2, 2, 11, 33]
+        score = np.concatenate([np.repeat(np.arange(1.0, 6), c) for c in (normal, abnormal)])
+        positive = np.repeat([False, True], [58, 51])
+        aucs, covariance = auc_covariance(positive, score[None])
+        assert auc(positive, score) == pytest.approx(0.8931711, abs=5e-8)
+        assert aucs[0] == pytest.approx(0.8931711, abs=5e-8)
+        assert np.sqrt(covariance[0, 0]) == pytest.approx(0.0307244, abs=5e-8)
+
+    def test_weighted_kappas_of_irr_sas_and_scikit_learn(self):
+        """Raters 2 and 3 of `anxiety` in R's irr; a table of SAS FREQ; one of scikit-learn."""
+        pairs = "3261446423422146313121323333212113333242"
+        levels = "12346"
+        anxiety = np.zeros((5, 5), dtype=np.int64)
+        for first, second in zip(pairs[::2], pairs[1::2], strict=True):
+            anxiety[levels.index(first), levels.index(second)] += 1
+        found = [float(weighted_kappa(anxiety, power=power)) for power in (0, 1, 2)]
+        assert found == pytest.approx([-0.006289308, 0.1459075, 0.2520325], abs=5e-8)
+        sas = np.array([[0, 4, 1], [0, 8, 0], [0, 1, 5]])
+        found = [float(weighted_kappa(sas, power=power)) for power in (0, 1)]
+        assert found == pytest.approx([0.4842, 0.4701], abs=5e-5)
+        y = np.repeat([0, 1, 2], [46, 44, 10]), np.repeat([0, 1, 2], [50, 40, 10])
+        found = [float(weighted_kappa(confusion(*y, classes=3), power=p)) for p in (0, 1, 2)]
+        assert found == pytest.approx([0.9315068, 0.9411765, 0.9541284], abs=5e-8)
+
+    def test_kendalls_tau_of_the_scipy_example(self):
+        """x = 12, 2, 1, 12, 2 and y = 1, 4, 7, 1, 0; grades are the ranks of y."""
+        score, grades = np.array([12.0, 2, 1, 12, 2]), np.array([1, 3, 4, 1, 0])
+        found = sampled_tau_b(score, grades, np.ones((5, 1), dtype=np.int64))
+        assert found[0] == pytest.approx(-0.4714045208, abs=5e-11)
+
+    def test_brier_score_and_calibration_errors(self):
+        """scikit-learn's toy; the example of torchmetrics' documentation with two bins."""
+        prob, happened = np.array([0.1, 0.9, 0.8, 0.3]), np.array([0, 1, 1, 0]) > 0
+        found = calibration(prob, happened, rng=np.random.default_rng(0), draws=10)
+        assert found.brier == pytest.approx(0.0375)
+        prob, happened = np.array([0.25, 0.25, 0.55, 0.75, 0.75]), np.array([0, 0, 1, 1, 1]) > 0
+        diagram = reliability(prob, happened, equal_width(prob, bins=2))
+        found = [calibration_error(diagram, power=p) for p in (1.0, 2.0, np.inf)]
+        assert found == pytest.approx([0.2900, 0.2918, 0.3167], abs=5e-5)
+
+    def test_cka_of_the_demonstration_of_kornblith_and_others(self):
+        """Printed outputs of Demo.ipynb, google-research/representation_similarity."""
+        rng = np.random.RandomState(1337)
+        x = rng.randn(100, 10)
+        y = rng.randn(100, 10) + x
+        assert linear_cka(x, y) == pytest.approx(0.5576132566, abs=5e-11)
+        assert debiased_cka(x, y) == pytest.approx(0.5134564895, abs=5e-11)
+        rbf = cka(rbf_gram(x, share=0.5), rbf_gram(y, share=0.5))
+        assert rbf == pytest.approx(0.65483, abs=5e-6)
+
+    def test_attribution_inside_outside_and_half_inside_the_mask(self):
+        """The localisation cases of Quantus' tests."""
+        mask = np.zeros((4, 4, 4), dtype=bool)
+        mask[:2] = True
+        whole = [mask, ~mask, np.ones_like(mask)]
+        found = [saliency_overlap(s.astype(np.float64), mask).mass_roi for s in whole]
+        assert found == [1.0, 0.0, 0.5]
+
+    def test_trustworthiness_of_five_points_in_disorder(self):
+        """scikit-learn's test: 0..4 placed at 0, 2, 4, 1, 3, one neighbour."""
+        z, place = np.arange(5.0)[:, None], np.array([0.0, 2, 4, 1, 3])[:, None]
+        assert kept_neighbours(z, place, neighbours=1) == pytest.approx(0.2)
 
     def test_holm_leaves_no_kl_claim_of_m3t(self):
         """With every unquoted p-value set to 1, which is the most favourable case."""

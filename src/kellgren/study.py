@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from kellgren.analysis.chance import chance_levels
-from kellgren.analysis.comparison import adjusted, delong, difference, oa_mcnemar
+from kellgren.analysis.comparison import delong, difference, oa_mcnemar
+from kellgren.analysis.multiplicity import adjusted
 from kellgren.analysis.resampling import Resamples, resample, sampled_means
 from kellgren.config import AnalysisSettings
 from kellgren.evidence import (

@@ -230,27 +230,15 @@ def delong(
     return DeLong(gap, se, z, float(2 * norm.sf(abs(z))), gap - half, gap + half)
 
 
-def adjusted(p: Float[np.ndarray, " m"], *, method: str) -> Float[np.ndarray, " m"]:
-    """p-values adjusted for being one of a family of m tests.
+def minimum_detectable(se: float) -> float:
+    """True difference that a two-sided test at 0.05 would find four times in five.
 
-    A missing p-value stays NaN and counts as a test of p = 1, so that the declared family keeps
-    its size.
+    (z_0.975 + z_0.8) standard errors. What is smaller and was not found has not been excluded.
 
-    Args:
-        p: Raw p-values of the family.
-        method: "holm" (Holm 1979, family-wise error) or "fdr_bh" (Benjamini and Hochberg 1995,
-            false discovery rate).
-
-    >>> adjusted(np.array([0.01, 0.04, np.nan]), method="holm")
-    array([0.03, 0.08,  nan])
+    >>> round(minimum_detectable(0.041), 3)                           # an AUC on 98 knees
+    0.115
     """
-    from statsmodels.stats.multitest import multipletests
-
-    if not len(p):
-        return p
-    missing = np.isnan(p)
-    values = multipletests(np.where(missing, 1.0, p), method=method)[1]
-    return np.where(missing, np.nan, values)
+    return float(norm.ppf(0.975) + norm.ppf(0.8)) * se
 
 
 def check_same_cases(model: Predictions, reference: Predictions) -> None:

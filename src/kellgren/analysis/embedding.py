@@ -41,7 +41,7 @@ def embed(z: Float[np.ndarray, "n f"], *, seed: int) -> Embedding:
     Raises:
         InputError: With fewer than four cases.
     """
-    from sklearn.manifold import TSNE, trustworthiness
+    from sklearn.manifold import TSNE
 
     if len(z) < FEWEST_CASES:
         raise InputError(
@@ -52,9 +52,19 @@ def embed(z: Float[np.ndarray, "n f"], *, seed: int) -> Embedding:
     wide = z if z.shape[1] > 1 else np.hstack([z, np.zeros_like(z)])
     tsne = TSNE(perplexity=min(30.0, (len(z) - 1) / 3), init="pca", random_state=seed)
     place = tsne.fit_transform(wide.astype(np.float64)).astype(np.float64)
-    kept = (
-        float(trustworthiness(wide, place, n_neighbors=NEIGHBOURS))
-        if len(z) > 2 * NEIGHBOURS
-        else float("nan")
-    )
-    return Embedding(place, float(tsne.kl_divergence_), kept)
+    return Embedding(place, float(tsne.kl_divergence_), kept_neighbours(wide, place))
+
+
+def kept_neighbours(
+    z: Float[np.ndarray, "n f"], place: Float[np.ndarray, "n g"], *, neighbours: int = NEIGHBOURS
+) -> float:
+    """Trustworthiness of a picture (Venna and Kaski 2001); NaN with too few cases.
+
+    1 where the nearest in the picture are the nearest among the features, lower for each that is
+    not, by how far down it ranks there. Not defined with 2 x neighbours cases or fewer.
+    """
+    from sklearn.manifold import trustworthiness
+
+    if len(z) <= 2 * neighbours:
+        return float("nan")
+    return float(trustworthiness(z, place, n_neighbors=neighbours))
