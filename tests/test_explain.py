@@ -19,6 +19,7 @@ from kellgren.learn.model import HierarchicalNet
 from kellgren.learn.predict import predict
 from kellgren.learn.train import train
 from kellgren.runs import Run
+from kellgren.store import Store
 from kellgren.tables import Features, Predictions, read_overlaps
 from tests.conftest import GRID
 
@@ -110,6 +111,12 @@ def test_each_test_knee_has_an_overlap_per_head(finished, knees):
 def test_exemplars_are_one_knee_a_grade_chosen_without_a_model(finished, knees):
     kept = {e.case_id: e.kl for e in read_exemplars(finished.exemplars)}
     assert sorted(kept.values()) == [0, 1, 2, 3, 4]
+
+
+def test_every_grid_keeps_the_same_exemplars(store, knees, tmp_path):
+    coarse = Store(tmp_path, (12, 24, 24), (2, 4, 5))
+    coarse.prepare_all(knees[10:])
+    assert exemplar_cases(coarse, knees[10:]) == exemplar_cases(store, knees[10:])
 
 
 def test_kept_maps_lie_on_the_scans_own_grid(finished, knees):

@@ -137,15 +137,16 @@ def exemplar_cases(
 ) -> tuple[str, ...]:
     """The cases whose maps are kept: those wanted, or one per KL grade by a rule.
 
-    The rule is the knee of that grade with the median share of cartilage (the lower one of two),
-    ties by case id. It looks at no model, so that no model chooses its own picture.
+    The rule is the knee of that grade with the median share of cartilage in its scan (the lower
+    one of two), ties by case id. It looks at no model and no grid, so that no model chooses its own
+    picture and all models show the same knees.
     """
     if wanted:
         return tuple(wanted)
     chosen = []
     for grade in sorted({case.kl for case in cases}):
         shares = [
-            (store.load(case.case_id).cartilage_share, case.case_id)
+            (store.load(case.case_id).cartilage_share_scan, case.case_id)
             for case in cases
             if case.kl == grade and case.segmentation is not None
         ]
