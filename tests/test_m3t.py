@@ -1,10 +1,12 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from kellgren.faults import InputError
 from kellgren.learn.backbones import m3t
 from kellgren.learn.backbones.m3t import M3T, M3T_SIZES, Attention
+from kellgren.learn.backbones.recompute import recompute_activations
 
 GRID = (8, 8, 8)
 
@@ -33,6 +35,15 @@ def test_original_size_has_the_parameters_of_its_parts():
     assert sum(p.numel() for p in embeddings) == 100_608
     assert n_parameters(net.layers) == 5_267_456
     assert n_parameters(net) == 30_279_648
+
+
+def test_original_size_costs_the_operations_of_its_parts():
+    """3-D block 16.8 and 536.9, 2-D network 1311.0, projection 0.9, transformer 4.5 GFLOP."""
+    with torch.device("meta"):
+        net = M3T(M3T_SIZES["original"], (128, 128, 128)).eval()
+        with FlopCounterMode(display=False, depth=1) as counter, torch.no_grad():
+            net(torch.empty(1, 1, 128, 128, 128))
+    assert counter.get_total_flops() / 1e9 == pytest.approx(1870.1, rel=0.001)
 
 
 def test_slice_network_has_the_keys_of_a_two_dimensional_resnet18():
@@ -76,20 +87,20 @@ def test_class_token_counts_as_coronal_and_separators_belong_to_the_plane_before
     assert first.tolist() == [1.0] * (8 + 2) + [2.0] * (8 + 1) + [3.0] * (8 + 1)
 
 
-def test_planes_are_sliced_along_their_own_axis(monkeypatch):
+def test_planes_are_sliced_along_their_own_axis():
     """Coronal slices follow each other along w, sagittal along d, axial along h."""
-    seen = []
-    net = small().eval()
-    monkeypatch.setattr(net, "read_slices", lambda x: (seen.append(x), torch.zeros(len(x), 64))[1])
-    net.block3d, net.project = nn.Identity(), nn.Identity()
     d, h, w = torch.meshgrid(*[torch.arange(8.0)] * 3, indexing="ij")
     for axis, values in {"coronal": w, "sagittal": d, "axial": h}.items():
-        net(values[None, None])
-        slices = seen.pop().view(3, 8, 8, 8)
+        slices = torch.stack(m3t.slices_of(values[None, None]))[:, :, 0]
         plane = list(m3t.PLANE_AXES).index(axis)
         constant = slices.flatten(2).amax(2) == slices.flatten(2).amin(2)
         assert constant.all(1).tolist() == [i == plane for i in range(3)]
         assert slices[plane, :, 0, 0].tolist() == list(range(8))
+
+
+def test_slices_come_volume_by_volume():
+    y = torch.arange(2.0)[:, None, None, None, None].expand(2, 3, 8, 8, 8)
+    assert torch.cat(m3t.slices_of(y))[:, 0, 0, 0].tolist() == [0.0] * 24 + [1.0] * 24
 
 
 def test_reading_slices_in_parts_is_exact_in_evaluation(monkeypatch):
@@ -136,3 +147,46 @@ def test_transformer_cannot_tell_the_order_of_tokens_without_positions():
     x = torch.randn(1, 6, 64)
     shuffled = torch.tensor([0, 3, 1, 5, 2, 4])
     torch.testing.assert_close(net.layers(x)[:, shuffled], net.layers(x[:, shuffled]))
+
+
+def gradients_and_state(net, x):
+    x = x.clone().requires_grad_()
+    net(x).square().sum().backward()
+    gradients = {name: p.grad.clone() for name, p in net.named_parameters()} | {"x": x.grad}
+    return gradients, {name: t.clone() for name, t in net.state_dict().items()}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_recomputing_changes_no_gradient_and_no_running_statistic(training, monkeypatch):
+    monkeypatch.setattr(m3t, "PIXELS_AT_ONCE", 5 * 8 * 8)
+    plain, recomputed = small().train(training), small().train(training)
+    recompute_activations(recomputed)
+    for expected, found in zip(
+        gradients_and_state(plain, volumes()),
+        gradients_and_state(recomputed, volumes()),
+        strict=True,
+    ):
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_recomputing_keeps_less_for_the_gradient():
+    def kept(net):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: (sizes.append(t.numel()), t)[1], lambda t: t
+        ):
+            net.read_slices(torch.randn(2, 4, 16, 16, 16, requires_grad=True))
+        return sum(sizes)
+
+    plain, recomputed = small().train(), small().train()
+    recompute_activations(recomputed)
+    assert kept(recomputed) < kept(plain) / 2
+
+
+def test_a_chunk_that_is_recomputed_runs_its_blocks_once_more_and_not_twice():
+    net = small().eval()
+    recompute_activations(net)
+    calls = []
+    net.slice_net.layer4[0].conv1.register_forward_hook(lambda *_: calls.append(1))
+    net(volumes(1).requires_grad_()).sum().backward()
+    assert len(calls) == 2 * 3  # one chunk a plane

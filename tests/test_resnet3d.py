@@ -1,7 +1,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
+from kellgren.learn.backbones.conv3d import Conv3d, takes_slow_path
+from kellgren.learn.backbones.recompute import recompute_activations
 from kellgren.learn.backbones.residual import (
     BasicBlock,
     ResidualNet,
@@ -156,3 +159,122 @@ def test_convolutions_start_from_kaimings_fan_out_distribution():
     weight = ResNet3D(ResidualSize(depth=10, width=16), (24, 32, 32)).layer4[0].conv2.weight
     expected = (2 / (weight.shape[0] * 27)) ** 0.5
     assert weight.std().item() == pytest.approx(expected, rel=0.01)
+
+
+def count_flops(net, grid):
+    with FlopCounterMode(display=False) as counter:
+        net(torch.empty(1, net.conv1.in_channels, *grid, device="meta"))
+    return counter.get_total_flops() / 1e9
+
+
+@pytest.mark.parametrize(
+    ("size", "grid", "gflop"),
+    [
+        ("r10", PAPER_GRID, 707.8),
+        ("r18", PAPER_GRID, 1534.3),
+        ("r34", PAPER_GRID, 2838.9),
+        ("r50", PAPER_GRID, 2078.9),
+        ("r101", PAPER_GRID, 3676.1),
+        ("strided", PAPER_GRID, 313.5),
+        ("r18", (40, 64, 64), 24.0),
+        ("r50", (40, 64, 64), 32.5),
+        ("r18", (80, 128, 128), 191.8),
+        ("r50", (80, 128, 128), 259.9),
+        ("r18", (128, 128, 128), 306.9),
+        ("r50", (128, 128, 128), 415.8),
+    ],
+)
+def test_a_forward_pass_costs_the_operations_of_the_published_geometry(size, grid, gflop):
+    """Two per multiply-add. Shortcut B adds three convolutions of width one to the size "full"."""
+    found = count_flops(on_meta(RESNET3D_SIZES[size], grid), grid)
+    assert found == pytest.approx(gflop, rel=0.005)
+
+
+def single(c, grid, *, stride=1, dilation=1, bias=False, kernel=3):
+    torch.manual_seed(0)
+    padding = dilation * (kernel // 2)
+    shape = {"stride": stride, "padding": padding, "dilation": dilation, "bias": bias}
+    ours = Conv3d(c, 2 * c, kernel, **shape)
+    plain = torch.nn.Conv3d(c, 2 * c, kernel, **shape)
+    plain.load_state_dict(ours.state_dict())
+    return ours, plain, torch.randn(1, c, *grid)
+
+
+def with_gradients(conv, x):
+    x = x.clone().requires_grad_()
+    y = conv(x)
+    y.square().sum().backward()
+    return [y.detach(), x.grad, *(p.grad for p in conv.parameters())]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"stride": 2},
+        {"dilation": 2},
+        {"dilation": 4, "bias": True},
+        {"kernel": 1, "stride": 2},
+        {"kernel": 1, "bias": True},
+    ],
+)
+def test_a_small_single_volume_is_convolved_alike_by_onednn(shape):
+    ours, plain, x = single(16, (10, 12, 9), **shape)
+    assert takes_slow_path(x, ours.weight)
+    for found, expected in zip(with_gradients(ours, x), with_gradients(plain, x), strict=True):
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6 * scale)
+
+
+def test_its_gradients_agree_with_double_precision():
+    ours, plain, x = single(16, (10, 12, 9), dilation=2, bias=True)
+    exact = with_gradients(plain.double(), x.double())
+    for found, expected in zip(with_gradients(ours, x), exact, strict=True):
+        error = (found - expected).abs().max() / expected.abs().max()
+        assert error < 1e-5
+
+
+def test_onednn_is_taken_where_aten_would_not_and_nowhere_else():
+    ours, _, x = single(16, (10, 12, 9))
+    assert takes_slow_path(x, ours.weight)
+    assert takes_slow_path(torch.empty(1, 64, 10, 32, 4), torch.empty(64, 64, 3, 3, 3))
+    assert not takes_slow_path(torch.empty(1, 64, 10, 33, 4), torch.empty(64, 64, 3, 3, 3))
+    assert not takes_slow_path(x.expand(2, -1, -1, -1, -1), ours.weight)
+    assert not takes_slow_path(x.double(), ours.weight.double())
+    assert not takes_slow_path(x, torch.empty(8, 16, 7, 7, 7))
+    assert not takes_slow_path(x.to("meta"), ours.weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not takes_slow_path(x, ours.weight)
+        assert ours(x).dtype == torch.bfloat16
+
+
+def test_a_frozen_weight_or_input_asks_for_no_gradient():
+    ours, plain, x = single(8, (6, 6, 6))
+    for net in (ours, plain):
+        net.weight.requires_grad_(False)
+    found, expected = (
+        torch.autograd.grad(net(v).sum(), v)[0]
+        for net, v in ((ours, x.clone().requires_grad_()), (plain, x.clone().requires_grad_()))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    ours.weight.requires_grad_(True)
+    ours(x).sum().backward()
+    assert ours.weight.grad is not None
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+def test_recomputing_changes_no_gradient_and_no_running_statistic(shortcut):
+    def made():
+        torch.manual_seed(0)
+        return ResNet3D(ResidualSize(depth=18, width=8, shortcut=shortcut), (16, 16, 16)).train()
+
+    plain, recomputed, x = made(), made(), torch.randn(2, 1, 16, 16, 16)
+    recompute_activations(recomputed)
+    for net in (plain, recomputed):
+        for _ in range(2):
+            net(x).square().sum().backward()
+    expected, found = dict(plain.named_parameters()), dict(recomputed.named_parameters())
+    assert all(torch.equal(expected[name].grad, found[name].grad) for name in expected)
+    expected, found = plain.state_dict(), recomputed.state_dict()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert found["bn1.num_batches_tracked"] == 2

@@ -261,7 +261,7 @@ def test_a_slice_network_of_the_same_channels_is_taken_as_it_is(tmp_path):
     assert load_weights(encoder, tmp_path / "resnet.pth").adapted == ()
     slices = torch.randn(3, 16, 32, 32)
     expected = residual_features(state, slices, stages=STRIDED)
-    assert_same_features(encoder.read_slices(slices), expected)
+    assert_same_features(encoder.slice_net(slices), expected)
 
 
 def nnmamba_state(seed=0):

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kellgren.faults import InputError
+from kellgren.learn.backbones.recompute import Recomputing
 from kellgren.learn.backbones.residual import ResidualNet, ResidualSize
 
 PLANE_AXES = {"coronal": 4, "sagittal": 2, "axial": 3}
@@ -107,7 +108,7 @@ class TransformerLayer(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-class M3T(nn.Module):
+class M3T(Recomputing):
     """Encoder of M3T; its features are the class token after the last transformer layer.
 
     The tokens are class, coronal slices, separator, sagittal slices, separator, axial slices,
@@ -129,10 +130,10 @@ class M3T(nn.Module):
         self.block3d = nn.Sequential(
             nn.Conv3d(1, size.channels, size.kernel, padding="same"),
             nn.BatchNorm3d(size.channels),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv3d(size.channels, size.channels, size.kernel, padding="same"),
             nn.BatchNorm3d(size.channels),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
         self.slice_net = ResidualNet(size.slice_net, dims=2, c_in=size.channels)
         self.project = nn.Sequential(
@@ -148,23 +149,27 @@ class M3T(nn.Module):
 
     def forward(self, x: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n f"]:
         """Features of each volume."""
-        y = self.block3d(x)
+        y = self.run(self.block3d, x, of=self.block3d)
         y = y.square() if self.slices == "squared" else y
-        planes = [y.movedim(axis, 1) for axis in PLANE_AXES.values()]
-        features = self.read_slices(torch.cat(planes, dim=1).flatten(0, 1))
-        tokens = self.project(features).unflatten(0, (len(x), 3, self.n_slices))
+        tokens = self.project(self.read_slices(y)).unflatten(0, (len(x), 3, self.n_slices))
         return self.layers(self.sequence(tokens))[:, 0]
 
-    def read_slices(self, slices: Float[Tensor, "slices c h w"]) -> Float[Tensor, "slices f"]:
-        """Features of each slice.
+    def read_slices(self, y: Float[Tensor, "n c d h w"]) -> Float[Tensor, "slices f"]:
+        """Features of each slice: volumes, then planes, then slices.
 
         In training the batch statistics are those of all slices, so they are read at once; in
         evaluation slices do not depend on each other, and a few at a time are faster and smaller.
         """
         if self.training:
-            return self.slice_net(slices)
-        at_once = max(1, PIXELS_AT_ONCE // slices[0, 0].numel())
-        return torch.cat([self.slice_net(part) for part in torch.split(slices, at_once)])
+            first = self.run(self._first_of_all, y, of=self.slice_net.bn1)
+            return self.slice_net.body(first)
+        at_once = max(1, PIXELS_AT_ONCE // y[0, 0, 0].numel())
+        parts = [part for plane in slices_of(y) for part in torch.split(plane, at_once)]
+        return torch.cat([self.run(self.slice_net, part, of=self.slice_net) for part in parts])
+
+    def _first_of_all(self, y: Float[Tensor, "n c d h w"]) -> Float[Tensor, "slices c_out h2 w2"]:
+        """Stem of the 2-D network over all slices; the slices are not kept for the gradient."""
+        return self.slice_net.stem(torch.cat(slices_of(y)))
 
     def sequence(self, tokens: Float[Tensor, "n 3 slices f"]) -> Float[Tensor, "n l f"]:
         """Put the class token and the separators around the slices, and say where each stands."""
@@ -173,6 +178,11 @@ class M3T(nn.Module):
         rows = torch.cat([tokens, ends], dim=2) + self.planes[:, None]
         first = (self.class_token + self.planes[0]).expand(n, 1, -1)
         return torch.cat([first, rows.flatten(1, 2)], dim=1) + self.positions
+
+
+def slices_of(y: Float[Tensor, "n c d h w"]) -> list[Float[Tensor, "slices c _ _"]]:
+    """The slices of each volume and plane, as views: three entries a volume."""
+    return [volume.movedim(axis - 1, 0) for volume in y for axis in PLANE_AXES.values()]
 
 
 def embedding(n_rows: int, width: int) -> nn.Parameter:

@@ -14,8 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kellgren.faults import InputError
+from kellgren.learn.backbones.conv3d import Conv3d
+from kellgren.learn.backbones.recompute import Recomputing
 
-CONV: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+CONV: dict[int, type[nn.Conv2d] | type[Conv3d]] = {2: nn.Conv2d, 3: Conv3d}
 NORM: dict[int, type[nn.BatchNorm2d] | type[nn.BatchNorm3d]] = {
     2: nn.BatchNorm2d,
     3: nn.BatchNorm3d,
@@ -88,8 +90,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n c_out *grid_out"]:
         """Apply the block."""
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + self.downsample(x))
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(y)) + self.downsample(x), inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -113,9 +115,9 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n c_out *grid_out"]:
         """Apply the block."""
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = F.relu(self.bn2(self.conv2(y)))
-        return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
+        return F.relu(self.bn3(self.conv3(y)) + self.downsample(x), inplace=True)
 
 
 Block = type[BasicBlock] | type[Bottleneck]
@@ -163,15 +165,25 @@ class ResidualSize:
         return TOTAL_STRIDE[self.geometry]
 
 
-def stage(block: Block, first: Step, n_blocks: int, *, shortcut: Shortcut = "B") -> nn.Sequential:
+class Stage(Recomputing, nn.Sequential):
+    """Blocks one after the other."""
+
+    def forward(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n c_out *grid_out"]:
+        """Apply all blocks; each may be recomputed on its own."""
+        for block in self:
+            x = self.run(block, x, of=block)
+        return x
+
+
+def stage(block: Block, first: Step, n_blocks: int, *, shortcut: Shortcut = "B") -> Stage:
     """One stage: the first block changes channels and grid, the others keep them."""
     c_out = first.width * block.expansion
     later = Step(c_out, first.width, dilation=first.dilation, dims=first.dims)
     steps = [first] + [later] * (n_blocks - 1)
-    return nn.Sequential(*(block(step, shortcut=shortcut) for step in steps))
+    return Stage(*(block(step, shortcut=shortcut) for step in steps))
 
 
-class ResidualNet(nn.Module):
+class ResidualNet(Recomputing):
     """A residual network that ends with the mean over the grid of its last stage.
 
     Convolutions start from Kaiming's normal distribution (fan out), batch norms from 1 and 0.
@@ -199,9 +211,15 @@ class ResidualNet(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n f"]:
         """Features of each image."""
-        y = self.pool(F.relu(self.bn1(self.conv1(x))))
-        y = self.layer4(self.layer3(self.layer2(self.layer1(y))))
-        return y.flatten(2).mean(2)
+        return self.body(self.run(self.stem, x, of=self.bn1))
+
+    def body(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n f"]:
+        """The four stages and the mean over the grid."""
+        return self.layer4(self.layer3(self.layer2(self.layer1(x)))).flatten(2).mean(2)
+
+    def stem(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n c_out *grid_out"]:
+        """A wide convolution, and the largest of each three neighbours; a quarter of the grid."""
+        return self.pool(F.relu(self.bn1(self.conv1(x)), inplace=True))
 
     def _initialise(self) -> None:
         for module in self.modules():
