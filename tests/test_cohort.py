@@ -167,7 +167,8 @@ class TestTable:
         assert "subject p1: found a in train and b in test" in said
 
     def test_both_knees_of_a_person_may_share_a_split(self, tmp_path):
-        other = FIRST.replace("a", "c", 1).replace("a.nii.gz", "c.nii.gz").replace("right", "left")
+        other = FIRST.replace("a", "c", 1).replace("a.nii", "c.nii").replace("a-mask", "c-mask")
+        other = other.replace("right", "left")
         assert len(read_cohort(made_table(tmp_path, FIRST, other, SECOND))) == 3
 
     @pytest.mark.parametrize(("row", "empty"), [(FIRST, "test"), (SECOND, "train")])

@@ -130,24 +130,73 @@ def import_(
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="Study file (.toml) or cohort table (.csv).")],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every voxel, not headers only.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="Write all that was found as JSON.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for tables and, with --deep, contact sheets.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes at work.", min=1, max=64)] = 1,
 ) -> None:
-    """Check a study file, or a cohort table and that its files are there."""
-    from kellgren.cohort import check_files, read_cohort, summary
-    from kellgren.config import read_study
+    """Look for everything that is wrong with a study file and its knees.
+
+    Exit code 0: sound; 1: warnings; 2: errors.
+    """
+    from kellgren.config import PAPER_GRIDS, CohortSettings, read_study
 
     table: Path | None = file
+    grids, cartilage = [PAPER_GRIDS["resnet3d"]], CohortSettings.model_fields["cartilage"].default
     if file.suffix == ".toml":
         study = read_study(file)
         runs = len(study.seeds) * len(study.backbones) * len(study.supervisions)
         typer.echo(f"{file}: a sound study of {runs} runs, {study.training.epochs} epochs each")
-        table = study.cohort.table
+        table, cartilage = study.cohort.table, study.cohort.cartilage
+        grids = list(dict.fromkeys(backbone.grid for backbone in study.backbones.values()))
     if table is not None and file.suffix == ".toml" and not table.exists():
         typer.echo(f"{table.name}: not there yet, so the knees were not checked; see `import`")
     elif table is not None:
-        cases = read_cohort(table)
-        check_files(cases)
-        typer.echo(summary(cases).to_string(index=False))
-        typer.echo(f"{table}: {len(cases)} knees, every file is there")
+        _check_cohort(
+            table, grids, cartilage=cartilage, deep=deep, json=json, out=out, workers=workers
+        )
+
+
+def _check_cohort(
+    table: Path,
+    grids: list[tuple[int, int, int]],
+    *,
+    cartilage: tuple[int, ...],
+    deep: bool,
+    json: Path | None,
+    out: Path | None,
+    workers: int,
+) -> None:
+    from kellgren.cohort import read_rows
+    from kellgren.inspection import estimate, grouped, inspect_cohort
+    from kellgren.progress import shown
+
+    with shown("check", len(read_rows(table)[0])) as advance:
+        inspection = inspect_cohort(
+            table,
+            deep=deep,
+            cartilage=cartilage,
+            workers=workers,
+            progress=lambda done, total: advance(done, f"{done} knees"),
+        )
+    if out is not None:
+        from kellgren.report.contact_sheet import write_contact_sheets
+
+        inspection.write(out)
+        sheets = write_contact_sheets(inspection, out) if deep else []
+        typer.echo(f"{out}: cases.csv, findings.csv, check.json, {len(sheets)} contact sheets")
+    if json is not None:
+        inspection.write_json(json)
+    typer.echo(inspection.text())
+    typer.echo(str(estimate(inspection.knees, grids)))
+    for line in grouped(inspection.findings):
+        typer.echo(line, err=True)
+    typer.echo(inspection.verdict(), err=inspection.exit_code == 2)
+    raise typer.Exit(inspection.exit_code)
 
 
 @app.command()

@@ -68,11 +68,28 @@ def read_cohort(path: Path) -> list[Case]:
         InputError: If a column is missing, a cell cannot be used, or the knees do not fit together
             (see `check_cohort`).
     """
-    rows = read_csv(path)
-    check_columns(path, list(rows[0][1]) if rows else [], REQUIRED, optional=OPTIONAL)
-    cases = [_case(row, f"{path}, line {line}", path.parent) for line, row in rows]
+    cases, faults = read_rows(path)
+    for fault in faults:
+        raise fault
     check_cohort(cases, str(path))
     return cases
+
+
+def read_rows(path: Path) -> tuple[list[Case], list[InputError]]:
+    """Every row of a cohort table that can be used, and the fault of every one that cannot.
+
+    Raises:
+        InputError: If the file is no table, or a column is missing.
+    """
+    rows = read_csv(path)
+    check_columns(path, list(rows[0][1]) if rows else [], REQUIRED, optional=OPTIONAL)
+    cases, faults = [], []
+    for line, row in rows:
+        try:
+            cases.append(_case(row, f"{path}, line {line}", path.parent))
+        except InputError as fault:
+            faults.append(fault)
+    return cases, faults
 
 
 def write_cohort(path: Path, cases: Sequence[Case]) -> None:
@@ -108,25 +125,36 @@ def check_cohort(cases: Sequence[Case], where: str) -> None:
         InputError: If two cases share an id (also where a file system would not tell them apart)
             or an image, a split is empty, or a person stands in both splits.
     """
-    _check_unique(cases, where)
+    for fault in cohort_faults(cases, where):
+        raise fault
+
+
+def cohort_faults(cases: Sequence[Case], where: str) -> list[InputError]:
+    """Every way in which knees do not fit together, see `check_cohort`."""
+    faults = _twins(cases, where)
     for split in SPLITS:
         if not any(case.split == split for case in cases):
-            raise InputError(
-                where,
-                f"no case of the split '{split}'",
-                "cases in train and in test",
-                f"mark some cases as '{split}'",
+            faults.append(
+                InputError(
+                    where,
+                    f"no case of the split '{split}'",
+                    "cases in train and in test",
+                    f"mark some cases as '{split}'",
+                )
             )
     split_of: dict[str, Case] = {}
     for case in cases:
         other = split_of.setdefault(case.subject, case)
         if other.split != case.split:
-            raise InputError(
-                f"{where}, subject {case.subject}",
-                f"{other.case_id} in {other.split} and {case.case_id} in {case.split}",
-                "each person in one split only",
-                "move one of the two cases",
+            faults.append(
+                InputError(
+                    f"{where}, subject {case.subject}",
+                    f"{other.case_id} in {other.split} and {case.case_id} in {case.split}",
+                    "each person in one split only",
+                    "move one of the two cases",
+                )
             )
+    return faults
 
 
 def check_files(cases: Sequence[Case]) -> None:
@@ -234,22 +262,31 @@ def _path(value: str, folder: Path, where: str) -> Path:
     return folder / value
 
 
-def _check_unique(cases: Sequence[Case], where: str) -> None:
-    keys: list[tuple[str, Callable[[Case], str]]] = [
+def _twins(cases: Sequence[Case], where: str) -> list[InputError]:
+    keys: list[tuple[str, Callable[[Case], str | None]]] = [
         ("case id", lambda case: unicodedata.normalize("NFC", case.case_id).casefold()),
         ("image", lambda case: os.path.normpath(case.image)),
+        (
+            "segmentation",
+            lambda case: os.path.normpath(case.segmentation) if case.segmentation else None,
+        ),
     ]
+    faults = []
     for name, key in keys:
         seen: dict[str, Case] = {}
         for case in cases:
-            other = seen.setdefault(key(case), case)
+            value = key(case)
+            other = case if value is None else seen.setdefault(value, case)
             if other is not case:
-                raise InputError(
-                    f"{where}, case {case.case_id}",
-                    f"the same {name} as case {other.case_id}",
-                    f"one row a knee, each with its own {name}",
-                    "drop or rename one of the two",
+                faults.append(
+                    InputError(
+                        f"{where}, case {case.case_id}",
+                        f"the same {name} as case {other.case_id}",
+                        f"one row a knee, each with its own {name}",
+                        "drop or rename one of the two",
+                    )
                 )
+    return faults
 
 
 def _describe(members: list[Case]) -> dict[str, int | float]:

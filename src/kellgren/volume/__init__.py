@@ -9,7 +9,18 @@ from pathlib import Path
 from kellgren.faults import InputError
 from kellgren.volume.crop import box
 from kellgren.volume.dicom import is_dicom, read_dicom
-from kellgren.volume.frame import Mask, Raster, Scan, mask_of, scan_of, shape_of, share_of
+from kellgren.volume.frame import (
+    Geometry,
+    Mask,
+    Raster,
+    Scan,
+    check_same_geometry,
+    geometry_in_frame,
+    mask_of,
+    scan_of,
+    shape_of,
+    share_of,
+)
 from kellgren.volume.grid import (
     grid_spacing_mm,
     mirror,
@@ -21,22 +32,26 @@ from kellgren.volume.grid import (
     zscore,
 )
 from kellgren.volume.intensity import clipped, foreground, n4
-from kellgren.volume.nifti import read_nifti, write_nifti
+from kellgren.volume.nifti import read_nifti, read_nifti_geometry, write_nifti
 from kellgren.volume.nrrd_file import data_file, read_nrrd
-from kellgren.volume.protocol import dess_warnings
+from kellgren.volume.protocol import dess_warnings, geometry_warnings
 from kellgren.volume.series import dicom_files
 
 __all__ = [
+    "Geometry",
     "Mask",
     "Scan",
     "box",
+    "check_same_geometry",
     "clipped",
     "dess_warnings",
     "foreground",
+    "geometry_warnings",
     "grid_spacing_mm",
     "mirror",
     "moments",
     "n4",
+    "read_geometry",
     "read_mask",
     "read_scan",
     "resample",
@@ -68,6 +83,21 @@ def read_scan(path: Path) -> Scan:
             patient. Orientation is never guessed.
     """
     return scan_of(read_dicom(path) if path.is_dir() else _reader(path)(path))
+
+
+def read_geometry(path: Path) -> Geometry:
+    """Where the voxels of a scan or label map lie; from the header alone where it is NIfTI.
+
+    Raises:
+        InputError: As for `read_scan`, for what can be known from the header.
+    """
+    if path.is_dir():
+        raster = read_dicom(path)
+    elif (reader := _reader(path)) is read_nifti:
+        return read_nifti_geometry(path)
+    else:
+        raster = reader(path)
+    return geometry_in_frame(raster.values.shape, raster.affine)
 
 
 def read_mask(path: Path, *, like: Scan | None = None) -> Mask:

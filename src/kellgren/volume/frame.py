@@ -49,6 +49,24 @@ class Raster:
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """Where the voxels of a volume in the frame lie, without the voxels.
+
+    Attributes:
+        shape: Slices, rows and columns.
+        affine: From indices to mm in RAS.
+    """
+
+    shape: Shape
+    affine: Float64[np.ndarray, "4 4"]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between neighbouring voxels along d, h and w."""
+        return spacing_of(self.affine)
+
+
+@dataclass(frozen=True)
 class Scan:
     """A scan in the anatomical frame, with what is needed to go back to its file's own axes.
 
@@ -76,6 +94,11 @@ class Scan:
     def spacing_mm(self) -> tuple[float, float, float]:
         """Distance between neighbouring voxels along d, h and w."""
         return spacing_of(self.affine)
+
+    @property
+    def geometry(self) -> Geometry:
+        """Where the voxels lie."""
+        return Geometry(shape_of(self.voxels), self.affine)
 
 
 @dataclass(frozen=True)
@@ -165,7 +188,7 @@ def mask_of(raster: Raster, *, like: Scan | None = None) -> Mask:
             "give a label map, resampled without interpolation",
         )
     if like is not None:
-        _check_same_geometry(raster.path, labels.shape, affine, like)
+        check_same_geometry(raster.path, Geometry(shape_of(labels), affine), like.geometry)
     return Mask(labels, affine)
 
 
@@ -175,12 +198,19 @@ def to_frame(
     """Turn and flip axes into the frame; voxels are moved, never interpolated."""
     order, flipped = _turn(affine)
     turned = np.flip(values.transpose(order), flipped)
+    return np.ascontiguousarray(turned), geometry_in_frame(values.shape, affine).affine
+
+
+def geometry_in_frame(shape: tuple[int, ...], affine: Float64[np.ndarray, "4 4"]) -> Geometry:
+    """Shape and affine that a volume of the file will have in the frame."""
+    order, flipped = _turn(affine)
     into_file = np.zeros((4, 4))
     into_file[3, 3] = 1
     for axis, source in enumerate(order):
         into_file[source, axis] = -1 if axis in flipped else 1
-        into_file[source, 3] = values.shape[source] - 1 if axis in flipped else 0
-    return np.ascontiguousarray(turned), affine @ into_file
+        into_file[source, 3] = shape[source] - 1 if axis in flipped else 0
+    d, h, w = (shape[source] for source in order)
+    return Geometry((d, h, w), affine @ into_file)
 
 
 def to_file_axes(
@@ -274,18 +304,21 @@ def _check_directions(path: Path, cosines: Float[np.ndarray, "3 3"]) -> None:
         )
 
 
-def _check_same_geometry(
-    path: Path, shape: tuple[int, ...], affine: Float[np.ndarray, "4 4"], like: Scan
-) -> None:
-    if shape != like.voxels.shape:
+def check_same_geometry(path: Path, mask: Geometry, scan: Geometry) -> None:
+    """Refuse a mask whose voxels are not those of the scan.
+
+    Raises:
+        InputError: If the shapes differ, or a corner lies more than 0.1 mm off.
+    """
+    if mask.shape != scan.shape:
         raise InputError(
             str(path),
-            f"a mask of {shape} voxels (d, h, w)",
-            f"the scan's {like.voxels.shape}",
+            f"a mask of {mask.shape} voxels (d, h, w)",
+            f"the scan's {scan.shape}",
             "give the mask of this very scan",
         )
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape], (1,))).reshape(4, -1)
-    apart = float(np.linalg.norm((affine - like.affine) @ corners, axis=0).max())
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in mask.shape], (1,))).reshape(4, -1)
+    apart = float(np.linalg.norm((mask.affine - scan.affine) @ corners, axis=0).max())
     if apart > GEOMETRY_TOLERANCE_MM:
         raise InputError(
             str(path),

@@ -12,6 +12,7 @@ SIZE_LIMIT = 4 << 30
 GZIP_MAGIC = b"\x1f\x8b"
 
 _HEAD = 1024
+_PACKED_HEAD = 1 << 16
 _DOWNLOAD = "download or copy the file again"
 
 
@@ -22,6 +23,28 @@ def read_file(path: Path) -> bytes:
         InputError: If it is missing, empty, not a plain file, not readable, larger than 4 GiB, or
             text where a scan should be (a Git LFS pointer, a web page).
     """
+    return _read(path, None)
+
+
+def read_file_head(path: Path) -> bytes:
+    """The first bytes of a file, enough for any header and for its first packed block.
+
+    Raises:
+        InputError: As for `read_file`.
+    """
+    return _read(path, _PACKED_HEAD)
+
+
+def inflate_head(path: Path, packed: bytes) -> bytes:
+    """The first bytes (up to 1024) of a gzip member that may be cut short.
+
+    Raises:
+        InputError: If they are damaged.
+    """
+    return _inflate(path, packed, _HEAD)[0]
+
+
+def _read(path: Path, limit: int | None) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -30,13 +53,14 @@ def read_file(path: Path) -> bytes:
             raise InputError(
                 str(path), f"{status.st_size} bytes", f"1 to {SIZE_LIMIT} bytes", _DOWNLOAD
             )
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(limit)
     except FileNotFoundError:
         raise InputError(str(path), "no such file", "a scan file", "check the path") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise InputError(
             str(path),
-            f"a file that cannot be read ({error.strerror})",
+            f"a file that cannot be read ({getattr(error, 'strerror', None) or error})",
             "a readable scan file",
             "check its permissions, links and disk",
         ) from error

@@ -10,8 +10,8 @@ from nibabel.spatialimages import HeaderDataError
 
 from kellgren.faults import InputError
 from kellgren.files import completed
-from kellgren.volume.frame import Raster, check_geometry
-from kellgren.volume.inflate import GZIP_MAGIC, inflate, read_file
+from kellgren.volume.frame import Geometry, Raster, check_geometry, geometry_in_frame
+from kellgren.volume.inflate import GZIP_MAGIC, inflate, inflate_head, read_file, read_file_head
 
 # Code of the datatype in the header -> NumPy type; colour, complex and 128-bit are left out.
 DATATYPES: dict[int, str] = {
@@ -63,6 +63,31 @@ def read_nifti(path: Path) -> Raster:
     offset = int(header["vox_offset"])
     values = np.frombuffer(content, _dtype(path, header), int(np.prod(shape)), offset)
     return Raster(path, _scaled(path, header, values.reshape(shape, order="F")), affine)
+
+
+def read_nifti_geometry(path: Path) -> Geometry:
+    """Shape and place of a NIfTI file from its header alone, which is checked as `read_nifti` does.
+
+    A plain file must be as long as its header declares; what a gzip file holds after its header is
+    not looked at.
+
+    Raises:
+        InputError: As `read_nifti`, for what can be known from the header.
+    """
+    packed = path.suffix.lower() == ".gz"
+    begin = read_file_head(path)
+    if packed != begin.startswith(GZIP_MAGIC):
+        return _geometry(read_nifti(path))  # says what is wrong
+    header = _header(path, inflate_head(path, begin) if packed else begin)
+    if not packed and path.stat().st_size != _end(path, header):
+        return _geometry(read_nifti(path))  # says what is wrong
+    shape, affine = _shape(header), _affine(path, header)
+    check_geometry(path, shape, affine, voxel_bytes=_dtype(path, header).itemsize)
+    return geometry_in_frame(shape, affine)
+
+
+def _geometry(raster: Raster) -> Geometry:
+    return geometry_in_frame(raster.values.shape, raster.affine)
 
 
 def write_nifti(

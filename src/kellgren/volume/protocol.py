@@ -1,6 +1,6 @@
 """Whether a scan looks like the 3-D DESS of a knee that the models are trained on."""
 
-from kellgren.volume.frame import Scan
+from kellgren.volume.frame import Geometry, Scan
 
 # Sagittal 3-D DESS of the OAI: slice distance, pixel and field of view in mm (Peterfy 2008).
 DESS_SPACING_MM = (0.7, 0.365, 0.365)
@@ -15,20 +15,27 @@ def dess_warnings(scan: Scan) -> list[str]:
     Spacing may be up to twice or down to half the protocol's, and the field of view 0.6 to 1.5
     times; these bounds are our choice.
     """
-    return _of_spacing(scan) + _of_field(scan) + _of_series(scan)
+    return geometry_warnings(scan.geometry) + _of_series(scan)
 
 
-def _of_spacing(scan: Scan) -> list[str]:
+def geometry_warnings(geometry: Geometry) -> list[str]:
+    """The part of `dess_warnings` that needs no voxels."""
+    return _of_spacing(geometry) + _of_field(geometry)
+
+
+def _of_spacing(geometry: Geometry) -> list[str]:
     return [
         f"Voxels are {found:.2f} mm apart from {name}, not about {usual:g} mm:"
         " this is not a DESS scan of the OAI's protocol, and predictions are unfounded."
-        for name, found, usual in zip(_AXIS_NAMES, scan.spacing_mm, DESS_SPACING_MM, strict=True)
+        for name, found, usual in zip(
+            _AXIS_NAMES, geometry.spacing_mm, DESS_SPACING_MM, strict=True
+        )
         if not usual / 2 <= found <= usual * 2
     ]
 
 
-def _of_field(scan: Scan) -> list[str]:
-    fields = (n * mm for n, mm in zip(scan.voxels.shape, scan.spacing_mm, strict=True))
+def _of_field(geometry: Geometry) -> list[str]:
+    fields = (n * mm for n, mm in zip(geometry.shape, geometry.spacing_mm, strict=True))
     return [
         f"The field of view is {found:.0f} mm from {name}, not about {usual:g} mm:"
         " this may not be one whole knee."

@@ -1,0 +1,214 @@
+"""Whether a label map lies on the anatomy of its scan, judged by the scan itself.
+
+In DESS, cartilage is brighter than what touches it. The mean brightness of the labelled cartilage
+less that of a shell around it, in standard deviations of the scan, is therefore highest where the
+mask belongs; a mask that fits better elsewhere was shifted or mirrored.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int, UInt8
+from scipy import ndimage
+
+from kellgren.inspection.finding import Finding
+from kellgren.volume import share_of
+
+REACH = 8  # voxels searched along each axis
+SHELL = 3  # voxels around the cartilage that it is compared with
+POINTS = 4000
+LEAST_SHIFT_MM = 1.2
+LEAST_GAIN = 0.15
+# Real knees have 0.5 to 1.5 % cartilage in the field of view of the OAI's DESS.
+USUAL_SHARE = (0.002, 0.03)
+KNOWN_LABELS = 5
+LEAST_SIDE_MM = 10.0
+
+Offsets = Int[np.ndarray, "_ 3"]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How well a mask fits its scan, as it lies and elsewhere.
+
+    Attributes:
+        contrast: Brightness of the cartilage over its shell, in standard deviations of the scan.
+        shift: Voxels along d, h, w by which it would fit best.
+        best: Contrast there.
+        mirrored: Contrast with the mask mirrored along d, h and w.
+    """
+
+    contrast: float
+    shift: tuple[int, int, int]
+    best: float
+    mirrored: tuple[float, float, float]
+
+
+def alignment(
+    voxels: Float32[np.ndarray, "d h w"], cartilage: Bool[np.ndarray, "d h w"]
+) -> Alignment | None:
+    """Search for the place at which the cartilage fits the scan best.
+
+    A grid of shifts up to 8 voxels along each axis is tried in steps of 2, then the neighbours of
+    the best one.
+
+    Returns:
+        None where there is no cartilage, or nothing but cartilage.
+    """
+    inside, around = _points(cartilage)
+    if not len(inside) or not len(around):
+        return None
+    sd = float(voxels[::2, ::4, ::4].std()) or 1.0
+    steps = np.arange(-REACH, REACH + 1, 2)
+    coarse = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    first = coarse[_contrasts(voxels, inside, around, coarse).argmax()]
+    fine = first + np.stack(np.meshgrid(*[(-1, 0, 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    tried = np.concatenate([np.zeros((1, 3), np.intp), fine])
+    contrast = _contrasts(voxels, inside, around, tried) / sd
+    d, h, w = (int(n) for n in tried[contrast.argmax()])
+    x, y, z = (_mirrored(voxels, inside, around, axis) / sd for axis in range(3))
+    return Alignment(float(contrast[0]), (d, h, w), float(contrast.max()), (x, y, z))
+
+
+def mask_findings(
+    voxels: Float32[np.ndarray, "d h w"],
+    labels: UInt8[np.ndarray, "d h w"],
+    *,
+    cartilage: tuple[int, ...],
+    spacing_mm: tuple[float, float, float],
+    side: str,
+    case_id: str,
+    where: str,
+) -> list[Finding]:
+    """Findings on a mask that has the geometry of its scan.
+
+    Args:
+        voxels: The scan in the frame.
+        labels: The mask in the frame.
+        cartilage: Labels that count as cartilage.
+        spacing_mm: Size of a voxel.
+        side: Side of the knee by the cohort table; medial and lateral tibial cartilage (labels 4
+            and 5 of OAIZIB-CM) must lie accordingly.
+        case_id: The case.
+        where: The file of the mask.
+    """
+    found = [*_of_labels(labels, cartilage)]
+    if not any(kind == "mask-empty" for _, kind, *_ in found):
+        found += _of_place(voxels, labels, cartilage, spacing_mm)
+        found += _of_side(labels, cartilage, spacing_mm, side)
+    return [
+        Finding(s, kind, case_id, where, what, needed, todo)
+        for s, kind, what, needed, todo in found
+    ]
+
+
+def _of_labels(
+    labels: UInt8[np.ndarray, "d h w"], cartilage: tuple[int, ...]
+) -> list[tuple[str, str, str, str, str]]:
+    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    share, found = share_of(labels, cartilage), []
+    needed = f"cartilage labels {list(cartilage)} in about 1 % of the scan"
+    if share == 0:
+        what = f"the labels {present.tolist()}, none of them cartilage"
+        todo = "overlap with saliency will be undefined; give the right mask, or none"
+        return [("warning", "mask-empty", what, needed, todo)]
+    if not USUAL_SHARE[0] <= share <= USUAL_SHARE[1]:
+        severity = "error" if share > 0.5 else "warning"
+        what = f"{100 * share:.2g} % of the scan labelled as cartilage"
+        found.append((severity, "mask-share", what, needed, "look at the mask"))
+    beyond = [int(n) for n in present if n > max(KNOWN_LABELS, *cartilage)]
+    if beyond:
+        todo = "name the cartilage labels in the study file, or correct the mask"
+        what = f"the labels {beyond}"
+        found.append(("warning", "mask-labels", what, "labels of the study's schema", todo))
+    return found
+
+
+def _of_place(
+    voxels: Float32[np.ndarray, "d h w"],
+    labels: UInt8[np.ndarray, "d h w"],
+    cartilage: tuple[int, ...],
+    spacing_mm: tuple[float, float, float],
+) -> list[tuple[str, str, str, str, str]]:
+    place = alignment(voxels, np.isin(labels, cartilage))
+    if place is None:
+        return []
+    needed = "cartilage brighter than what touches it, as in DESS"
+    best_mirror = int(np.argmax(place.mirrored))
+    if place.mirrored[best_mirror] > max(place.contrast + LEAST_GAIN, place.best):
+        axis = ("right-left", "top-bottom", "front-back")[best_mirror]
+        what = f"a mask that fits the scan better when it is mirrored {axis}"
+        return [("error", "mask-mirrored", what, needed, "export the mask again from the scan")]
+    moved = [abs(n) * mm for n, mm in zip(place.shift, spacing_mm, strict=True)]
+    if place.best > place.contrast + LEAST_GAIN and max(moved) >= LEAST_SHIFT_MM:
+        what = (
+            f"a mask that fits the scan better when it is moved by {place.shift} voxels (d, h, w)"
+        )
+        return [("warning", "mask-shifted", what, needed, "look at the contact sheet")]
+    if place.contrast <= 0:
+        what = f"labelled cartilage {-place.contrast:.2f} standard deviations darker than around it"
+        return [("warning", "mask-contrast", what, needed, "look at the contact sheet")]
+    return []
+
+
+def _of_side(
+    labels: UInt8[np.ndarray, "d h w"],
+    cartilage: tuple[int, ...],
+    spacing_mm: tuple[float, float, float],
+    side: str,
+) -> list[tuple[str, str, str, str, str]]:
+    if not {4, 5} <= set(cartilage):
+        return []
+    slices = np.arange(len(labels))
+    counts = [np.count_nonzero(labels == label, axis=(1, 2)) for label in (4, 5)]
+    if min(count.sum() for count in counts) == 0:
+        return []
+    medial, lateral = (float((count * slices).sum() / count.sum()) for count in counts)
+    apart = (lateral - medial) * spacing_mm[0] * (1 if side == "right" else -1)
+    if apart > -LEAST_SIDE_MM:
+        return []
+    what = f"medial tibial cartilage (4) {-apart:.0f} mm lateral of the lateral one (5)"
+    todo = "one of three is wrong: the column side, the mask's labels, or the orientation"
+    return [("error", "side", what, f"a {side} knee, as the table says", todo)]
+
+
+def _points(cartilage: Bool[np.ndarray, "d h w"]) -> tuple[Offsets, Offsets]:
+    """A sample of the voxels of the cartilage and of the shell around it."""
+    extent = ndimage.find_objects(cartilage.astype(np.uint8))
+    if not extent or extent[0] is None:
+        none = np.zeros((0, 3), np.intp)
+        return none, none
+    box = tuple(
+        slice(max(0, part.start - SHELL), min(n, part.stop + SHELL))
+        for part, n in zip(extent[0], cartilage.shape, strict=True)
+    )
+    part = cartilage[box]
+    shell = ndimage.binary_dilation(part, iterations=SHELL) & ~part
+    first = np.array([axis.start for axis in box])
+    return _some(part) + first, _some(shell) + first
+
+
+def _some(which: Bool[np.ndarray, "d h w"]) -> Offsets:
+    points = np.argwhere(which)
+    return points[:: max(1, len(points) // POINTS)]
+
+
+def _contrasts(
+    voxels: Float32[np.ndarray, "d h w"], inside: Offsets, around: Offsets, shifts: Offsets
+) -> Float32[np.ndarray, " _"]:
+    last = np.array(voxels.shape) - 1
+    values = []
+    for shift in shifts:
+        bright, dark = (
+            voxels[tuple(np.clip(points + shift, 0, last).T)].mean() for points in (inside, around)
+        )
+        values.append(bright - dark)
+    return np.array(values, np.float32)
+
+
+def _mirrored(
+    voxels: Float32[np.ndarray, "d h w"], inside: Offsets, around: Offsets, axis: int
+) -> float:
+    flipped = np.flip(voxels, axis)
+    here = np.zeros((1, 3), np.intp)
+    return float(_contrasts(flipped, inside, around, here)[0])
