@@ -25,7 +25,7 @@ from kellgren.analysis.resampling import Resamples, resample, sampled, sampled_m
 from kellgren.faults import InputError
 from kellgren.labels import oa_from_kl
 from kellgren.runs import Run
-from kellgren.tables import Features, Predictions, read_overlaps
+from kellgren.tables import Features, Predictions, has_split, read_overlaps
 
 Row = dict[str, Any]  # one row of a table: cells of many types
 GEOMETRY_RESAMPLES = 2000
@@ -39,12 +39,14 @@ class Evidence:
     Attributes:
         run: Where the files are, and what the model is.
         predictions: Predictions of the test split.
+        trained: Predictions of the training split; None where they were not kept.
         features: Features of both splits; None where the run has none.
         overlaps: Saliency measures per case and head; None where the run has none.
     """
 
     run: Run
     predictions: Predictions
+    trained: Predictions | None
     features: Features | None
     overlaps: pd.DataFrame | None
 
@@ -57,6 +59,8 @@ class Evidence:
                 cases than the predictions.
         """
         predictions = Predictions.read(run.predictions)
+        kept = has_split(run.predictions, "train")
+        trained = Predictions.read(run.predictions, split="train") if kept else None
         features = Features.read(run.features) if run.features.exists() else None
         if features is not None:
             predicted, described = set(predictions.case_id), set(features.of_split("test").case_id)
@@ -69,7 +73,7 @@ class Evidence:
                     "predict with this run again",
                 )
         overlaps = read_overlaps(run.overlap) if run.overlap.exists() else None
-        return cls(run, predictions, features, overlaps)
+        return cls(run, predictions, trained, features, overlaps)
 
     @property
     def keys(self) -> Row:

@@ -38,7 +38,34 @@ COLUMNS: dict[str, list[str]] = {
         *["model", "reference", "backbone", "task", "metric", *PAIR_VALUES, *BOOTSTRAP, "test"],
         *["family", "supervision", "seed", "n", "resamples", "redrawn"],
         *["mcnemar_b", "mcnemar_c", "p_mid", "p_delong", "z_delong", "delong_low", "delong_high"],
-        "warning",
+        *["warning", "mde", "p_max_t"],
+    ],
+    "seeds": [
+        *["model", "reference", "task", "metric", "family", "about", "difference"],
+        *["se_cases", "se_seeds", "se_both", "ci_low", "ci_high", "p", "probability", "n"],
+        *["model_seeds", "model_mean", "model_sd", "model_iqm"],
+        *["reference_seeds", "reference_mean", "reference_sd", "reference_iqm"],
+    ],
+    "ordinal": [*RUN_KEYS, "metric", "value", "ci_low", "ci_high", "n"],
+    "noise": [
+        *[*RUN_KEYS, "task", "metric", "agreement", "value", "ceiling", "ceiling_sd", "share"],
+        *["rescored", "rescored_sd", "n"],
+    ],
+    "calibration": [
+        *[*RUN_KEYS, "head", "scaling", "n", "brier", "log_loss", "ece", "ece_if_calibrated"],
+        *["p_calibrated", "slope", "intercept"],
+        *["temperature", "temperature_low", "temperature_high"],
+    ],
+    "reliability": [*RUN_KEYS, "head", "scaling", "confidence", "frequency", "count"],
+    "hierarchy": [
+        *[*RUN_KEYS, "stratum", "n", "agreement_argmax", "agreement_implied", "soft_gap"],
+        *["divergence", "inconsistent", "right_oa", "right_kl"],
+        *["ensemble_auc", "ensemble_accuracy", "ensemble_f1"],
+    ],
+    "decision": [*RUN_KEYS, "threshold", "net_benefit", "ci_low", "ci_high", "treat_all", "n"],
+    "strata": [
+        *[*RUN_KEYS, "covariate", "level", "task", "metric", "value", "ci_low", "ci_high"],
+        *["n", "positives"],
     ],
     "geometry": [
         *RUN_KEYS,
@@ -47,10 +74,20 @@ COLUMNS: dict[str, list[str]] = {
         *["evr_pc1_low", "evr_pc1_high", "abs_rho_kl_low", "abs_rho_kl_high"],
         *["abs_rho_oa_low", "abs_rho_oa_high"],
     ],
+    "order": [
+        *[*RUN_KEYS, "axis", "n", "rho_kl", "tau_kl", "eta2_kl", "auc_oa"],
+        *["auc_01", "auc_12", "auc_23", "auc_34", "auc_04"],
+    ],
+    "representation": [
+        *[*RUN_KEYS, "n", "features", "triplet_order", "straightness", "participation_ratio"],
+        *["effective_rank", "similarity_rho", "similarity_p"],
+    ],
+    "similarity": ["model", "reference", "differ_in", "cka", "cka_debiased", "n"],
     "overlap": [*RUN_KEYS, "head", "metric", "value", "ci_low", "ci_high", "n", "chance"],
     "overlap_comparisons": [
         *["model", "reference", "backbone", "seed", "head", "metric"],
         *[*PAIR_VALUES, *BOOTSTRAP, "family", "n", "dropped", "resamples", "redrawn", "warning"],
+        "mde",
     ],
     "confusion": [*RUN_KEYS, "head", "reference", "predicted", "count"],
     "embedding": [*RUN_KEYS, "case_id", "kl", "x", "y", "kl_divergence", "trustworthiness"],
@@ -58,9 +95,15 @@ COLUMNS: dict[str, list[str]] = {
 TEXT = {
     *["split", "backbone", "supervision", "oa_source", "size", "grid", "device", "torch"],
     *["weights_digest", "task", "metric", "rule", "model", "test", "family", "warning"],
-    *["fit", "head", "case_id"],
+    *["fit", "head", "case_id", "about", "scaling", "stratum", "covariate", "level", "axis"],
+    "differ_in",
 }
-TEXT_REFERENCE = {"comparisons", "overlap_comparisons"}  # a run there, a class in `confusion`
+TEXT_REFERENCE = {
+    "comparisons",
+    "overlap_comparisons",
+    "seeds",
+    "similarity",
+}  # a run there, a class in `confusion`
 
 
 @dataclass(frozen=True)
@@ -79,10 +122,27 @@ class StudyResult:
         performance: One row per run, task and metric; `correct` of n cases where it is a share.
         chance: Scores of rules that do not look at the knee.
         comparisons: Paired differences, model minus reference, with p-values raw and adjusted
-            inside each declared family and seed.
+            inside each declared family and seed: Holm, Benjamini-Hochberg, and max-T from the
+            shared resamples. `mde` is the difference that would be found four times in five.
+        seeds: The same comparisons over all seeds; `about` says whether p is about two methods or
+            about the trained networks only.
+        ordinal: Measures that know the order of the grades.
+        noise: Scores beside what a perfect reader would score against a reference read with an
+            exact agreement of `agreement`, and their mean had the reference been read again.
+        calibration: Calibration of the OA probability and of the confidence in the grade, as they
+            are and at a temperature fitted on training predictions.
+        reliability: The reliability diagrams of the same.
+        hierarchy: Agreement of the OA head and the KL head, over all cases and by grade.
+        decision: Net benefit of acting on the OA prediction by threshold.
+        strata: Performance by age, sex, side and site.
         geometry: Severity axis; `fit` is "test" (fitted and evaluated on the test split, the
             headline), "train" (fitted on train, evaluated on test) or "train_in_sample" (fitted
             and evaluated on train).
+        order: How PC1 (fitted on "test" or "train") and the axis from grade 0 to grade 4 of the
+            training split ("supervised") order the test cases.
+        representation: Order, straightness, dimension and representational similarity of all
+            features of the test cases.
+        similarity: Centred kernel alignment of each two runs that differ in one thing.
         overlap: Mean over cases of each saliency measure, per run and head.
         overlap_comparisons: Dual minus single, paired over cases, per head and metric; adjusted
             inside each seed, the four measures of section 3.5.3 apart from the further ones.
@@ -98,7 +158,18 @@ class StudyResult:
     performance: pd.DataFrame
     chance: pd.DataFrame
     comparisons: pd.DataFrame
+    seeds: pd.DataFrame
+    ordinal: pd.DataFrame
+    noise: pd.DataFrame
+    calibration: pd.DataFrame
+    reliability: pd.DataFrame
+    hierarchy: pd.DataFrame
+    decision: pd.DataFrame
+    strata: pd.DataFrame
     geometry: pd.DataFrame
+    order: pd.DataFrame
+    representation: pd.DataFrame
+    similarity: pd.DataFrame
     overlap: pd.DataFrame
     overlap_comparisons: pd.DataFrame
     confusion: pd.DataFrame
@@ -166,7 +237,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _numbers(cells: "pd.Series[str]") -> "pd.Series[Any]":  # integers, or floats with NaN
     # Python reads the digits that `repr` wrote back to the same bits; pandas need not.
-    if cells.str.fullmatch(r"-?\d+").all():
+    if len(cells) and cells.str.fullmatch(r"-?\d+").all():
         return cells.astype("int64")
     return cells.map(lambda cell: float(cell or "nan")).astype("float64")
 

@@ -158,6 +158,14 @@ class Features:
         return Features(self.case_id[rows], self.split[rows], self.kl[rows], self.z[rows])
 
 
+def has_split(path: Path, split: str) -> bool:
+    """Whether `predictions.csv` has a row of that split; a table without splits is all test."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    if "split" not in table.columns:
+        return split == "test"
+    return bool((table["split"] == split).any())
+
+
 def read_overlaps(path: Path) -> pd.DataFrame:
     """Read `overlap.csv`: one row per case and head, measures as numbers.
 

@@ -143,7 +143,10 @@ def participation_ratio(z: Float[np.ndarray, "n f"]) -> float:
 
 
 def effective_rank(z: Float[np.ndarray, "n f"]) -> float:
-    """Exponential of the entropy of the shares of variance (Roy and Vetterli 2007); NaN without any."""
+    """Exponential of the entropy of the shares of variance (Roy and Vetterli 2007).
+
+    NaN without variance.
+    """
     variance = np.linalg.svd(z - z.mean(axis=0), compute_uv=False) ** 2
     if not variance.sum() > 0:
         return float("nan")

@@ -1,0 +1,271 @@
+"""What the further measures say of one run, as rows: beyond Tables 1 to 3 of the paper."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from kellgren.analysis.calibration import BINS as RELIABILITY_GROUPS
+from kellgren.analysis.calibration import (
+    Calibration,
+    calibration,
+    cooled_kl,
+    cooled_oa,
+    equal_mass,
+    folds,
+    grade_logits,
+    kl_temperature,
+    oa_logit,
+    oa_temperature,
+    reliability,
+)
+from kellgren.analysis.geometry import oriented, principal_axis
+from kellgren.analysis.hierarchy import (
+    THRESHOLDS,
+    consistency,
+    ensemble,
+    has_two_heads,
+    net_benefits,
+)
+from kellgren.analysis.noise import noise_ceiling, read_again, scores_under
+from kellgren.analysis.ordering import (
+    effective_rank,
+    grade_similarity,
+    order,
+    participation_ratio,
+    straightness,
+    supervised_axis,
+    triplet_order,
+)
+from kellgren.analysis.ordinal import ORDINAL, ordinal_performance
+from kellgren.analysis.performance import OA_METRICS
+from kellgren.analysis.resampling import Resamples, sampled_means
+from kellgren.analysis.similarity import debiased_cka, linear_cka
+from kellgren.analysis.strata import strata, stratum_scores
+from kellgren.evidence import Evidence, Row
+from kellgren.labels import KL_GRADES, oa_from_kl
+from kellgren.tables import Predictions
+
+AGREEMENTS = (0.6, 0.7, 0.8)  # exact agreement of readers; 55 to 85 % is published for KL
+FOLDS = 5
+FEWEST_FOR_CKA = 4
+
+
+def ordinal_rows(found: Evidence, resamples: Resamples) -> list[Row]:
+    """Each measure that knows the order of the grades, with its percentile interval."""
+    if found.predictions.prob_kl is None:
+        return []
+    rows: list[Row] = []
+    for metric, value in ordinal_performance(found.predictions).items():
+        row = {**found.keys, "metric": metric, "value": value, "n": len(found.predictions)}
+        samples = ORDINAL[metric](found.predictions, resamples.counts)
+        if resamples.suffice(samples):
+            kept, _ = resamples.defined(samples)
+            row["ci_low"], row["ci_high"] = np.percentile(kept, [2.5, 97.5]).tolist()
+        rows.append(row)
+    return rows
+
+
+def noise_rows(evidence: Sequence[Evidence], *, seed: int, draws: int) -> list[Row]:
+    """Each score beside its ceiling, and as it would be had the reference been read again."""
+    kl, rows = evidence[0].predictions.kl, []
+    for agreement in AGREEMENTS:
+        rng = np.random.default_rng(seed)
+        ceilings = noise_ceiling(kl, agreement=agreement, rng=rng, draws=draws)
+        of_key = {(row["task"], row["metric"]): row for row in ceilings.to_dict("records")}
+        labels = read_again(kl, agreement=agreement, draws=draws, rng=rng)
+        for found in evidence:
+            given = scores_under(found.predictions, kl[:, None])
+            for key, again in scores_under(found.predictions, labels).items():
+                value, ceiling = float(given[key][0]), of_key[key]["ceiling"]
+                row = {**found.keys, "task": key[0], "metric": key[1], "agreement": agreement}
+                row |= {"value": value, "ceiling": ceiling, "share": value / ceiling}
+                row |= {"ceiling_sd": of_key[key]["sd"], "n": len(kl)}
+                defined = again[~np.isnan(again)]
+                if len(defined):
+                    row |= {"rescored": float(defined.mean()), "rescored_sd": float(defined.std())}
+                rows.append(row)
+    return rows
+
+
+def calibration_rows(found: Evidence, *, seed: int) -> list[Row]:
+    """Calibration as it is, and at a temperature that only training predictions chose."""
+    rows: list[Row] = []
+    for head, scaling, prob, happened, further in _calibrated(found, seed=seed):
+        measured: Calibration = calibration(prob, happened, rng=np.random.default_rng(seed))
+        rows.append({**found.keys, "head": head, "scaling": scaling, **asdict(measured), **further})
+    return rows
+
+
+def reliability_rows(found: Evidence, *, seed: int) -> list[Row]:
+    """Reliability diagram of each head, as it is and scaled."""
+    rows: list[Row] = []
+    for head, scaling, prob, happened, _ in _calibrated(found, seed=seed):
+        diagram = reliability(prob, happened, equal_mass(prob, bins=RELIABILITY_GROUPS))
+        rows += [
+            {**found.keys, "head": head, "scaling": scaling}
+            | {"confidence": float(c), "frequency": float(f), "count": int(n)}
+            for c, f, n in zip(*asdict(diagram).values(), strict=True)
+        ]
+    return rows
+
+
+def hierarchy_rows(found: Evidence) -> list[Row]:
+    """Agreement of the two heads, over all cases and by grade; none for a model with one head."""
+    predictions = found.predictions
+    if not has_two_heads(predictions):
+        return []
+    both = ensemble(predictions)
+    row = {**found.keys, "stratum": "all", **asdict(consistency(predictions))}
+    row |= {f"ensemble_{name}": metric(both) for name, metric in OA_METRICS.items()}
+    rows: list[Row] = [row]
+    for k in range(KL_GRADES):
+        of_grade = predictions.take(np.flatnonzero(predictions.kl == k))
+        if len(of_grade):
+            rows.append({**found.keys, "stratum": f"KL {k}", **asdict(consistency(of_grade))})
+    return rows
+
+
+def decision_rows(found: Evidence, resamples: Resamples) -> list[Row]:
+    """Decision curve of the OA prediction beside treating everybody; treating nobody is 0."""
+    predictions = found.predictions
+    oa, prob = oa_from_kl(predictions.kl), predictions.prob_oa
+    benefit = net_benefits(prob, oa)
+    everybody = net_benefits(np.ones_like(prob), oa).mean(axis=0)
+    bounds = np.percentile(sampled_means(benefit, resamples), [2.5, 97.5], axis=1)
+    return [
+        {**found.keys, "threshold": float(threshold), "n": len(oa)}
+        | {"net_benefit": float(benefit[:, i].mean()), "treat_all": float(everybody[i])}
+        | {"ci_low": float(bounds[0, i]), "ci_high": float(bounds[1, i])}
+        for i, threshold in enumerate(THRESHOLDS)
+    ]
+
+
+def order_rows(found: Evidence) -> list[Row]:
+    """How PC1 and a supervised axis order the test cases.
+
+    The axis "test" is fitted on the cases that it is measured on; "train" and "supervised", from
+    the centroid of grade 0 to that of grade 4, are fitted on the training split.
+    """
+    if found.features is None:
+        return []
+    test, train = found.features.of_split("test"), found.features.of_split("train")
+    fitted = {"test": oriented(principal_axis(test.z), train if len(train.kl) else test)}
+    directions = {"test": fitted["test"].score(test.z)}
+    if len(train.kl):
+        directions["train"] = oriented(principal_axis(train.z), train).score(test.z)
+        directions["supervised"] = test.z @ supervised_axis(train)
+    return [
+        {**found.keys, "axis": axis, "n": len(test.kl), **asdict(order(score, test.kl))}
+        for axis, score in directions.items()
+    ]
+
+
+def representation_rows(found: Evidence, *, seed: int) -> list[Row]:
+    """What all features of the test cases say about the grades, whatever the axis."""
+    if found.features is None:
+        return []
+    test = found.features.of_split("test")
+    similarity = grade_similarity(test.z, test.kl, rng=np.random.default_rng(seed))
+    return [
+        {
+            **found.keys,
+            "n": len(test.kl),
+            "features": test.z.shape[1],
+            "triplet_order": triplet_order(test.z, test.kl, rng=np.random.default_rng(seed)),
+            "straightness": straightness(test.z, test.kl),
+            "participation_ratio": participation_ratio(test.z),
+            "effective_rank": effective_rank(test.z),
+            "similarity_rho": similarity.rho,
+            "similarity_p": similarity.p,
+        }
+    ]
+
+
+def similarity_rows(evidence: Sequence[Evidence]) -> list[Row]:
+    """CKA of each two runs that differ in one thing only: seed, supervision or backbone."""
+    rows: list[Row] = []
+    described = [found for found in evidence if found.features is not None]
+    for one, other in combinations(described, 2):
+        differ = [key for key in one.keys if one.keys[key] != other.keys[key]]
+        if len(differ) != 1 or one.features is None or other.features is None:
+            continue
+        z, w = (f.of_split("test").z for f in (one.features, other.features))
+        row: Row = {"model": one.run.name, "reference": other.run.name, "differ_in": differ[0]}
+        row |= {"n": len(z), "cka": linear_cka(z, w)}
+        if len(z) >= FEWEST_FOR_CKA:
+            row["cka_debiased"] = debiased_cka(z, w)
+        rows.append(row)
+    return rows
+
+
+def strata_rows(
+    found: Evidence, covariates: pd.DataFrame | None, *, resamples: int, seed: int
+) -> list[Row]:
+    """Each metric by age, sex, side and site, where the covariates have them."""
+    if covariates is None:
+        return []
+    return [
+        {**found.keys, "covariate": stratum.covariate, "level": stratum.level, **row}
+        for stratum in strata(found.predictions, covariates)
+        for row in stratum_scores(
+            found.predictions.take(stratum.rows),
+            resamples=resamples,
+            rng=np.random.default_rng(seed),
+        )
+    ]
+
+
+Calibrated = tuple[str, str, Float[np.ndarray, " n"], Bool[np.ndarray, " n"], Row]
+
+
+def _calibrated(found: Evidence, *, seed: int) -> list[Calibrated]:
+    """Head, scaling, probability and outcome of each event whose probability is stated."""
+    test, train = found.predictions, found.trained
+    oa = oa_from_kl(test.kl)
+    stated: list[Calibrated] = [("oa", "none", test.prob_oa, oa, {})]
+    if train is not None:
+        further = _chosen(_oa_temperatures(train, seed=seed))
+        prob = cooled_oa(oa_logit(test), further["temperature"])
+        stated.append(("oa", "temperature", prob, oa, further))
+    logits = grade_logits(test)
+    if logits is None or test.prob_kl is None:
+        return stated
+    stated.append(("kl", "none", *_confidence(test.prob_kl, test), {}))
+    if train is not None:
+        further = _chosen(_kl_temperatures(train, seed=seed))
+        prob_kl = cooled_kl(logits, further["temperature"])
+        stated.append(("kl", "temperature", *_confidence(prob_kl, test), further))
+    return stated
+
+
+def _confidence(
+    prob_kl: Float[np.ndarray, "n 5"], predictions: Predictions
+) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
+    return prob_kl.max(axis=1), prob_kl.argmax(axis=1) == predictions.kl
+
+
+def _oa_temperatures(train: Predictions, *, seed: int) -> list[float]:
+    logits, oa = oa_logit(train), oa_from_kl(train.kl)
+    fold = folds(len(train), k=FOLDS, rng=np.random.default_rng(seed))
+    return [oa_temperature(logits[fold != i], oa[fold != i]) for i in range(FOLDS)]
+
+
+def _kl_temperatures(train: Predictions, *, seed: int) -> list[float]:
+    logits = grade_logits(train)
+    if logits is None:
+        return []
+    fold = folds(len(train), k=FOLDS, rng=np.random.default_rng(seed))
+    return [kl_temperature(logits[fold != i], train.kl[fold != i]) for i in range(FOLDS)]
+
+
+def _chosen(temperatures: Sequence[float]) -> Row:
+    """The geometric mean over the folds, and the range that the folds span."""
+    middle = float(np.exp(np.mean(np.log(temperatures)))) if temperatures else 1.0
+    if not temperatures:
+        return {"temperature": middle}
+    low, high = min(temperatures), max(temperatures)
+    return {"temperature": middle, "temperature_low": low, "temperature_high": high}
