@@ -1,21 +1,15 @@
+import shutil
+from functools import partial
+
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 
 from kellgren.config import BackboneSettings, ExplanationSettings, TrainingSettings
 from kellgren.exemplars import read_exemplars
-from kellgren.learn.explain import (
-    absolute_gradient,
-    exemplar_cases,
-    explain,
-    gradients,
-    noisy_gradient_input,
-)
-from kellgren.learn.heads import KL, OA
-from kellgren.learn.model import HierarchicalNet
+from kellgren.learn.explain import exemplar_cases, explain
 from kellgren.learn.predict import predict
 from kellgren.learn.train import train
 from kellgren.runs import Run
@@ -24,48 +18,6 @@ from kellgren.tables import Features, Predictions, read_overlaps
 from tests.conftest import GRID
 
 CPU = torch.device("cpu")
-
-
-class Weighted(nn.Module):
-    """One feature, the weighted sum of the voxels: its gradient is known."""
-
-    n_features = 1
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return (image * self.weight).flatten(1).sum(1, keepdim=True)
-
-
-def weighted_net() -> HierarchicalNet:
-    torch.manual_seed(0)
-    return HierarchicalNet(Weighted(torch.randn(3, 4, 5)), 1, [OA, KL]).eval()
-
-
-def test_the_gradient_of_a_linear_network_is_its_weights():
-    model, image = weighted_net(), torch.randn(2, 1, 3, 4, 5)
-    maps = gradients(model, image, [OA, KL])
-    expected = model.encoder.weight * model.heads["oa"].weight[0, 0]
-    assert torch.allclose(maps["oa"], expected.expand(2, 3, 4, 5))
-    grade = model(image).logits["kl"].argmax(1)
-    rows = model.heads["kl"].weight[grade, 0]
-    assert torch.allclose(maps["kl"], rows[:, None, None, None] * model.encoder.weight)
-
-
-def test_saliency_is_the_magnitude_so_it_is_never_negative():
-    model, image = weighted_net(), torch.randn(2, 1, 3, 4, 5)
-    maps = absolute_gradient(model, image, [OA, KL], ExplanationSettings())
-    assert torch.equal(maps["oa"], gradients(model, image, [OA])["oa"].abs())
-
-
-def test_without_noise_the_releases_variant_is_the_positive_gradient_times_input():
-    model, image = weighted_net(), torch.randn(2, 1, 3, 4, 5)
-    settings = ExplanationSettings(method="noisy_gradient_input", copies=2, noise_sd=0)
-    maps = noisy_gradient_input(model, image, [OA], settings)
-    expected = (gradients(model, image, [OA])["oa"] * image[:, 0]).clamp(min=0)
-    assert torch.allclose(maps["oa"], expected)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +79,29 @@ def test_kept_maps_lie_on_the_scans_own_grid(finished, knees):
     assert saliency.shape == scan.shape
     assert np.allclose(saliency.affine, scan.affine)
     assert saliency.get_fdata().max() > 0
+
+
+def test_explaining_goes_on_after_the_last_whole_batch(finished, store, knees, tmp_path):
+    whole, kept = finished.overlap.read_bytes(), finished.exemplars.read_bytes()
+    again = Run.at(shutil.copytree(finished.folder, tmp_path / finished.name))
+    again.overlap.unlink()
+    cases, settings = knees[10:], ExplanationSettings()
+    chosen = exemplar_cases(store, cases)
+
+    def stop(done: int) -> None:
+        if done == 8:
+            raise KeyboardInterrupt
+
+    ask = partial(explain, again, store, cases, settings=settings, exemplars=chosen, device=CPU)
+    with pytest.raises(KeyboardInterrupt):
+        ask(watch=stop)
+    assert not again.overlap.exists()
+    seen: list[int] = []
+    ask(watch=seen.append)
+    assert seen == [10]
+    assert again.overlap.read_bytes() == whole
+    assert len(read_exemplars(again.exemplars)) == len(read_exemplars(finished.exemplars))
+    assert again.exemplars.read_bytes() == kept
 
 
 def test_explaining_again_with_other_settings_is_done_anew(finished, store, knees):

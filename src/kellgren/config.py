@@ -102,7 +102,14 @@ PAPER_GRIDS: dict[str, tuple[int, int, int]] = {
 
 
 class TrainingSettings(Settings):
-    """How a model is trained, section 3.4."""
+    """How a model is trained, section 3.4, and by which means.
+
+    The means come last: they change speed and memory, and the paper does not state its own.
+    `accumulate` averages the gradients of that many batches before an update. `checkpoint` keeps
+    less for the gradient and computes it again. `precision`, `channels_last` and `compile` concern
+    training alone; prediction and saliency are plain float32. docs/performance.md has
+    measurements.
+    """
 
     epochs: Annotated[int, Field(ge=1)] = 100
     batch_size: Annotated[int, Field(ge=1)] = 2
@@ -113,6 +120,17 @@ class TrainingSettings(Settings):
     heads: Literal["parallel", "stacked"] = "parallel"
     oa_loss: Literal["bce", "softmax"] = "bce"
     threads: Annotated[int, Field(ge=1, le=256)] = 2
+    precision: Literal["float32", "bfloat16"] = "float32"
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    checkpoint: bool = False
+    channels_last: bool = False
+    compile: bool = False
+
+    @model_validator(mode="after")
+    def _possible(self) -> "TrainingSettings":
+        if self.compile and self.checkpoint:
+            raise ValueError("training.compile and training.checkpoint exclude each other")
+        return self
 
 
 class ExplanationSettings(Settings):
@@ -120,15 +138,21 @@ class ExplanationSettings(Settings):
 
     "gradient" is the paper's absolute gradient. "noisy_gradient_input" is the release's variant:
     the positive part of gradient times input, averaged over `copies` copies of the volume with
-    added noise of standard deviation `noise_sd`.
+    added noise of standard deviation `noise_sd`. "smoothgrad" averages the absolute gradient over
+    such copies, "integrated_gradients" sums it over `steps` points from the mean to the volume,
+    and "occlusion" sets one `window` of voxels after the other to the mean.
 
     `exemplars` are the cases whose maps are kept; empty means one per KL grade, the test knee of
     that grade whose share of cartilage is the median one, so that no model chooses its own picture.
     """
 
-    method: Literal["gradient", "noisy_gradient_input"] = "gradient"
+    method: Literal[
+        "gradient", "noisy_gradient_input", "smoothgrad", "integrated_gradients", "occlusion"
+    ] = "gradient"
     copies: Annotated[int, Field(ge=1)] = 8
     noise_sd: NotNegative = 0.05
+    steps: Annotated[int, Field(ge=2)] = 32
+    window: Grid = (8, 8, 8)
     exemplars: tuple[str, ...] = ()
 
 

@@ -109,6 +109,11 @@ class Run:
         return self.folder / "overlap.csv"
 
     @property
+    def unfinished_overlap(self) -> Path:
+        """`overlap.part.csv`: overlaps of the batches explained so far; removed at the end."""
+        return self.folder / "overlap.part.csv"
+
+    @property
     def exemplars(self) -> Path:
         """`exemplars.npz`: slices of scan, cartilage and saliency for the figures."""
         return self.folder / "exemplars.npz"

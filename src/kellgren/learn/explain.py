@@ -12,75 +12,16 @@ from torch import Tensor
 from kellgren.analysis.overlap import saliency_overlap, top_threshold
 from kellgren.cohort import Case
 from kellgren.config import ExplanationSettings
-from kellgren.exemplars import Exemplar, write_exemplars
-from kellgren.files import write_json
+from kellgren.exemplars import Exemplar, read_exemplars, write_exemplars
+from kellgren.files import write_json, write_text
+from kellgren.learn.attribution import METHODS
 from kellgren.learn.dataset import Batch, batches
-from kellgren.learn.heads import Task, weighted_tasks
-from kellgren.learn.model import HierarchicalNet, load_model, training_of
+from kellgren.learn.heads import weighted_tasks
+from kellgren.learn.model import load_model, training_of
 from kellgren.learn.train import deterministic
 from kellgren.runs import Run
 from kellgren.store import Prepared, Store
-from kellgren.tables import write_csv
 from kellgren.volume import read_scan, to_scan_grid, write_nifti
-
-Saliency = Callable[
-    [HierarchicalNet, Float[Tensor, "n 1 d h w"], Sequence[Task], ExplanationSettings],
-    dict[str, Float[Tensor, "n d h w"]],
-]
-
-
-def gradients(
-    model: HierarchicalNet, image: Float[Tensor, "n 1 d h w"], tasks: Sequence[Task]
-) -> dict[str, Float[Tensor, "n d h w"]]:
-    """Gradient of each task's explained logit with respect to each voxel: one forward pass.
-
-    Volumes of a batch do not mix in evaluation mode, so the gradient of the sum over the batch
-    holds each volume's own gradient.
-    """
-    image = image.detach().requires_grad_()
-    logits = model(image).logits
-    explained = [task.explained(logits[task.name]).sum() for task in tasks]
-    return {
-        task.name: torch.autograd.grad(value, image, retain_graph=value is not explained[-1])[0][
-            :, 0
-        ]
-        for task, value in zip(tasks, explained, strict=True)
-    }
-
-
-def absolute_gradient(
-    model: HierarchicalNet,
-    image: Float[Tensor, "n 1 d h w"],
-    tasks: Sequence[Task],
-    settings: ExplanationSettings,
-) -> dict[str, Float[Tensor, "n d h w"]]:
-    """The paper's saliency: the absolute gradient at the tensor that enters the network."""
-    return {name: g.abs() for name, g in gradients(model, image, tasks).items()}
-
-
-def noisy_gradient_input(
-    model: HierarchicalNet,
-    image: Float[Tensor, "n 1 d h w"],
-    tasks: Sequence[Task],
-    settings: ExplanationSettings,
-) -> dict[str, Float[Tensor, "n d h w"]]:
-    """The release's saliency: positive part of gradient times input, mean over noisy copies."""
-    generator = torch.Generator(device=image.device).manual_seed(0)
-    maps = {task.name: torch.zeros_like(image[:, 0]) for task in tasks}
-    for _ in range(settings.copies):
-        noise = torch.randn(
-            image.shape, generator=generator, device=image.device, dtype=image.dtype
-        )
-        noisy = image + settings.noise_sd * noise
-        for name, gradient in gradients(model, noisy, tasks).items():
-            maps[name] += gradient * noisy[:, 0] / settings.copies
-    return {name: m.clamp(min=0) for name, m in maps.items()}
-
-
-METHODS: dict[str, Saliency] = {
-    "gradient": absolute_gradient,
-    "noisy_gradient_input": noisy_gradient_input,
-}
 
 
 def explain(
@@ -95,7 +36,8 @@ def explain(
 ) -> None:
     """Write `overlap.csv`, `exemplars.npz` and the exemplars' maps in `saliency/`.
 
-    Nothing is done where the overlaps stand and were made with the same settings.
+    Nothing is done where the overlaps stand and were made with the same settings; work that was
+    stopped goes on after its last whole batch.
 
     Args:
         run: A trained run.
@@ -114,22 +56,38 @@ def explain(
         return
     training = training_of(run)
     masked = [case for case in cases if case.segmentation is not None]
-    rows: list[dict[str, object]] = []
-    pictures: list[Exemplar] = []
+    text, pictures = _so_far(run, asked)
     with deterministic(training.threads):
         model = load_model(run, device=device)
         tasks = list(weighted_tasks(run.supervision, training))
-        for batch in batches(store, masked, batch_size=training.batch_size, device=device):
-            maps = METHODS[settings.method](model, batch.image, tasks, settings)
-            for case, knee, head, saliency in _each(batch, maps):
+        done = max(text.count("\n") - 1, 0) // len(tasks)
+        left = masked[done:]
+        for batch in batches(store, left, batch_size=training.batch_size, device=device):
+            maps, rows = METHODS[settings.method](model, batch.image, tasks, settings), []
+            for case, knee, head, saliency in _each(store, batch, maps):
                 rows.append(_overlap_row(case, knee, head, saliency, store.cartilage))
                 if case.case_id in exemplars:
                     pictures.append(_exemplar(run, case, knee, head, saliency, store.cartilage))
                     _write_map(run, case, knee, head, saliency)
-            watch(len(rows) // len(tasks))
+            write_exemplars(run.exemplars, pictures)
+            text += pd.DataFrame(rows).to_csv(index=False, header=not text, lineterminator="\n")
+            write_text(run.unfinished_overlap, text)
+            done += len(batch.cases)
+            watch(done)
     write_exemplars(run.exemplars, pictures)
-    write_csv(run.overlap, pd.DataFrame(rows))
+    write_text(run.overlap, text)
     write_json(run.settings_file, {**run.record(), "explained": asked})
+    run.unfinished_overlap.unlink(missing_ok=True)
+
+
+def _so_far(run: Run, asked: dict[str, object]) -> tuple[str, list[Exemplar]]:
+    """Overlaps and pictures that an earlier session left, if it was asked for the same."""
+    if run.unfinished_overlap.exists() and run.record().get("explaining") == asked:
+        text = run.unfinished_overlap.read_text(encoding="utf-8")
+        return text, [e for e in read_exemplars(run.exemplars) if f"\n{e.case_id}," in text]
+    run.unfinished_overlap.unlink(missing_ok=True)
+    write_json(run.settings_file, {**run.record(), "explaining": asked})
+    return "", []
 
 
 def exemplar_cases(
@@ -156,9 +114,10 @@ def exemplar_cases(
 
 
 def _each(
-    batch: Batch, maps: dict[str, Float[Tensor, "n d h w"]]
+    store: Store, batch: Batch, maps: dict[str, Float[Tensor, "n d h w"]]
 ) -> Iterator[tuple[Case, Prepared, str, Float[np.ndarray, "d h w"]]]:
-    for i, (case, knee) in enumerate(zip(batch.cases, batch.prepared, strict=True)):
+    for i, case in enumerate(batch.cases):
+        knee = store.load(case.case_id)
         for head, saliency in maps.items():
             yield case, knee, head, saliency[i].cpu().numpy()
 

@@ -14,7 +14,7 @@ from kellgren.faults import InputError
 from kellgren.files import write_json
 from kellgren.grading import NOTICE, Grading, View
 from kellgren.labels import oa_log_odds
-from kellgren.learn.explain import absolute_gradient
+from kellgren.learn.attribution import absolute_gradient
 from kellgren.learn.heads import weighted_tasks
 from kellgren.learn.model import load_model, preparation_of, settings_of, training_of
 from kellgren.learn.train import deterministic

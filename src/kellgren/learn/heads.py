@@ -24,14 +24,19 @@ class Task:
         n_logits: Width of the head.
         loss: Mean loss of the logits, given the KL grade of each case.
         stored: The logits as `predictions.csv` keeps them: one log-odds of OA, or five KL logits.
-        explained: The logit whose gradient is the saliency map, one per case (section 3.5.3).
+        chosen: Which logit is explained, one per case (section 3.5.3): that of OA, or that of the
+            predicted grade.
     """
 
     name: str
     n_logits: int
     loss: Callable[[Logits, Kl], Float[Tensor, ""]]
     stored: Callable[[Logits], Logits]
-    explained: Callable[[Logits], Float[Tensor, " n"]]
+    chosen: Callable[[Logits], Int[Tensor, " n"]]
+
+    def explained(self, logits: Logits) -> Float[Tensor, " n"]:
+        """The logit whose gradient is the saliency map, one per case."""
+        return logits.gather(1, self.chosen(logits)[:, None])[:, 0]
 
 
 def _oa(kl: Kl) -> Int[Tensor, " n"]:
@@ -58,12 +63,12 @@ def _two_class_log_odds(logits: Logits) -> Logits:
     return logits[:, 1:] - logits[:, :1]
 
 
-def _last(logits: Logits) -> Float[Tensor, " n"]:
-    return logits[:, -1]
+def _last(logits: Logits) -> Int[Tensor, " n"]:
+    return torch.full((len(logits),), logits.shape[1] - 1, device=logits.device)
 
 
-def _predicted_grade(logits: Logits) -> Float[Tensor, " n"]:
-    return logits.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0]
+def _predicted_grade(logits: Logits) -> Int[Tensor, " n"]:
+    return logits.argmax(dim=1)
 
 
 OA = Task("oa", 1, _binary_loss, _as_they_are, _last)
