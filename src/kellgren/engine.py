@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
@@ -15,6 +16,7 @@ from kellgren.config import BackboneSettings, Study
 from kellgren.faults import InputError
 from kellgren.importers import import_oaizib_cm
 from kellgren.learn.backbones import build_encoder
+from kellgren.learn.controls import control
 from kellgren.learn.explain import exemplar_cases, explain
 from kellgren.learn.predict import predict
 from kellgren.learn.train import Step, train
@@ -157,7 +159,24 @@ def explain_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
         )
 
 
-STEPS = {"train": train_run, "predict": predict_run, "explain": explain_run}
+def control_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
+    """Set the saliency of one run beside its controls."""
+    store, settings = place.store(run.backbone), place.study.explanation
+    test = [case for case in cases if case.split == "test"]
+    chosen = exemplar_cases(store, test, wanted=settings.exemplars)
+    with _locked(run), place.stage(f"control {run.name}", len(test)) as advance:
+        control(
+            run,
+            store,
+            cases,
+            settings=settings,
+            exemplars=chosen,
+            device=place.device,
+            watch=lambda done: advance(done, f"{done} knees"),
+        )
+
+
+STEPS = {"train": train_run, "predict": predict_run, "explain": explain_run, "control": control_run}
 
 
 def analyze_study(place: Workplace, cases: Sequence[Case]) -> StudyResult:
@@ -169,6 +188,7 @@ def analyze_study(place: Workplace, cases: Sequence[Case]) -> StudyResult:
             settings=study.analysis,
             name=study.name,
             cohort=summary(cases),
+            covariates=covariates_of(cases),
             protocol=protocol_of(study),
         )
         result.write(place.folder / "study")
@@ -185,6 +205,12 @@ def run_study(place: Workplace) -> StudyResult:
         for step in STEPS.values():
             step(place, run, cases)
     return analyze_study(place, cases)
+
+
+def covariates_of(cases: Sequence[Case]) -> pd.DataFrame:
+    """What results are split by: side, sex and age of each case."""
+    columns = ["case_id", "side", "sex", "age"]
+    return pd.DataFrame([[getattr(case, c) for c in columns] for case in cases], columns=columns)
 
 
 def protocol_of(study: Study) -> dict[str, Any]:
