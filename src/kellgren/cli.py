@@ -45,6 +45,7 @@ class Step(StrEnum):
     train = "train"
     predict = "predict"
     explain = "explain"
+    control = "control"
 
 
 StudyFile = Annotated[Path, typer.Argument(help="Study file, such as studies/phantom.toml.")]
@@ -228,8 +229,10 @@ def predict(
 def explain(
     study: StudyFile, out: Out = None, only: Only = "", device: OnDevice = Device.auto
 ) -> None:
-    """Write saliency and its overlap with cartilage for the trained runs."""
-    _do(Step.explain, _workplace(study, out, device), only)
+    """Write saliency, its overlap with cartilage and its controls for the trained runs."""
+    place = _workplace(study, out, device)
+    _do(Step.explain, place, only)
+    _do(Step.control, place, only)
 
 
 @app.command()

@@ -114,6 +114,21 @@ class Run:
         return self.folder / "overlap.part.csv"
 
     @property
+    def controls(self) -> Path:
+        """`controls.csv`: overlap of maps that no trained network made, per test case."""
+        return self.folder / "controls.csv"
+
+    @property
+    def deletion(self) -> Path:
+        """`deletion.csv`: change of the logit when cartilage, or as much elsewhere, is deleted."""
+        return self.folder / "deletion.csv"
+
+    @property
+    def randomisation(self) -> Path:
+        """`randomisation.csv`: saliency of layer-by-layer randomised networks against our own."""
+        return self.folder / "randomisation.csv"
+
+    @property
     def exemplars(self) -> Path:
         """`exemplars.npz`: slices of scan, cartilage and saliency for the figures."""
         return self.folder / "exemplars.npz"

@@ -1,0 +1,223 @@
+"""Controls of saliency: what a map must beat before it says that a network has learned anatomy.
+
+Two kinds. Maps that look at no network (chance, the centre, the mean cartilage, the edges of the
+image, another patient's cartilage) are scored against the cartilage as saliency is. And the
+network is changed: untrained (the same architecture with new random weights), randomised layer by
+layer from the heads down (Adebayo et al. 2018), or shown a scan whose cartilage is deleted.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from scipy.stats import spearmanr
+from torch import nn
+
+from kellgren.analysis import controls
+from kellgren.analysis.overlap import saliency_overlap
+from kellgren.cohort import Case
+from kellgren.config import BackboneSettings, ExplanationSettings
+from kellgren.faults import InputError
+from kellgren.files import write_json
+from kellgren.learn.attribution import METHODS, Image
+from kellgren.learn.dataset import batches
+from kellgren.learn.heads import Task, weighted_tasks
+from kellgren.learn.model import HierarchicalNet, build_model, load_model, settings_of, training_of
+from kellgren.learn.train import deterministic
+from kellgren.runs import Run
+from kellgren.store import Prepared, Store
+from kellgren.tables import write_csv
+
+MEASURES = ("mass_roi", "top1_roi", "dice_5", "dice_10")
+Row = dict[str, object]
+
+
+def control(
+    run: Run,
+    store: Store,
+    cases: Sequence[Case],
+    *,
+    settings: ExplanationSettings,
+    exemplars: Sequence[str],
+    device: torch.device,
+    watch: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Write `controls.csv`, `deletion.csv` and `randomisation.csv` of a trained run.
+
+    Nothing is done where they stand and were made with the same settings.
+
+    Args:
+        run: A trained run.
+        store: Prepared volumes.
+        cases: Cases of both splits; test cases with a mask are scored, training masks are averaged.
+        settings: How saliency is computed.
+        exemplars: Cases for the layer-by-layer randomisation.
+        device: Where to compute.
+        watch: Called with the number of test cases done.
+
+    Raises:
+        InputError: If the run is not trained, or fewer than two test cases have a mask.
+    """
+    asked = {**settings.model_dump(mode="json"), "exemplars": list(exemplars)}
+    if run.randomisation.exists() and run.record().get("controlled") == asked:
+        return
+    test = [c for c in cases if c.split == "test" and c.segmentation is not None]
+    if len(test) < 2:
+        raise InputError(
+            run.name, f"{len(test)} test cases with a mask", "at least two", "add masks"
+        )
+    training = training_of(run)
+    tasks = list(weighted_tasks(run.supervision, training))
+    rows: list[Row] = [*anatomical_controls(store, cases)]
+    deleted: list[Row] = []
+    with deterministic(training.threads):
+        model, blank = load_model(run, device=device), untrained(run, device=device)
+        done = 0
+        for batch in batches(store, test, batch_size=training.batch_size, device=device):
+            maps = METHODS[settings.method](blank, batch.image, tasks, settings)
+            knees = [store.load(case.case_id) for case in batch.cases]
+            for i, (case, knee) in enumerate(zip(batch.cases, knees, strict=True)):
+                for head, saliency in maps.items():
+                    values = saliency[i].cpu().numpy()
+                    keys = {"case_id": case.case_id, "head": head, "control": "untrained"}
+                    rows.append({**keys, **_measures(values, cartilage_of(knee, store))})
+            deleted += deletion(model, store, batch.cases, image=batch.image, tasks=tasks)
+            done += len(batch.cases)
+            watch(done)
+        chosen = [case for case in test if case.case_id in exemplars]
+        shuffled = [
+            row
+            for batch in batches(store, chosen, batch_size=1, device=device)
+            for row in cascade(run, model, batch.image, batch.cases[0], tasks, settings)
+        ]
+    write_csv(run.controls, pd.DataFrame(rows))
+    write_csv(run.deletion, pd.DataFrame(deleted))
+    write_csv(run.randomisation, pd.DataFrame(shuffled))
+    write_json(run.settings_file, {**run.record(), "controlled": asked})
+
+
+def anatomical_controls(store: Store, cases: Sequence[Case]) -> Iterator[Row]:
+    """Scores of the maps that look at no network, per test case; the head is empty."""
+    masked = [case for case in cases if case.segmentation is not None]
+    test = [case for case in masked if case.split == "test"]
+    mean = controls.mean_mask(
+        cartilage_of(store.load(c.case_id), store) for c in masked if c.split == "train"
+    )
+    others = controls.partners(len(test))
+    for i, case in enumerate(test):
+        knee = store.load(case.case_id)
+        cartilage = cartilage_of(knee, store)
+        other = cartilage_of(store.load(test[others[i]].case_id), store)
+        edges = controls.gradient_magnitude(knee.image, spacing_mm=knee.spacing_mm)
+        maps = {
+            "uniform": controls.uniform(knee.image.shape),
+            "centre": controls.centre_gaussian(knee.image.shape),
+            "mean_cartilage": mean,
+            "image_gradient": edges,
+            "other_patient": controls.of_another(other),
+        }
+        for name, values in maps.items():
+            keys = {"case_id": case.case_id, "head": "", "control": name}
+            yield {**keys, **_measures(values, cartilage)}
+
+
+def untrained(run: Run, *, device: torch.device) -> HierarchicalNet:
+    """The network of a run before training: the same architecture, other random weights."""
+    asked = settings_of(run)
+    backbone = BackboneSettings.model_validate(asked["backbone"])
+    torch.manual_seed(_OTHER_SEED + run.seed)
+    model = build_model(
+        run.backbone,
+        settings=backbone.model_copy(update={"weights": None}),
+        supervision=run.supervision,
+        training=training_of(run),
+    )
+    return model.to(device).eval()
+
+
+@torch.no_grad()
+def deletion(
+    model: HierarchicalNet,
+    store: Store,
+    cases: Sequence[Case],
+    *,
+    image: Image,
+    tasks: Sequence[Task],
+) -> list[Row]:
+    """Change of the explained logit when cartilage, or as much elsewhere, is set to the mean.
+
+    Elsewhere is the same shape moved by half the volume along every axis, so that size and form are
+    those of cartilage and only the place differs.
+    """
+    before = model(image).logits
+    chosen = {task.name: task.chosen(before[task.name]) for task in tasks}
+    masks = [cartilage_of(store.load(case.case_id), store) for case in cases]
+    moved = [np.roll(mask, [n // 2 for n in mask.shape], axis=(0, 1, 2)) for mask in masks]
+    rows: list[Row] = []
+    for region, regions in (("cartilage", masks), ("elsewhere", moved)):
+        gone = torch.from_numpy(np.stack(regions))[:, None].to(image.device)
+        after = model(image.masked_fill(gone, 0)).logits
+        for task in tasks:
+            change = after[task.name] - before[task.name]
+            change = change.gather(1, chosen[task.name][:, None])[:, 0]
+            for case, value in zip(cases, change.tolist(), strict=True):
+                keys = {"case_id": case.case_id, "head": task.name, "region": region}
+                rows.append({**keys, "change_of_logit": value})
+    return rows
+
+
+def cascade(
+    run: Run,
+    model: HierarchicalNet,
+    image: Image,
+    case: Case,
+    tasks: Sequence[Task],
+    settings: ExplanationSettings,
+) -> Iterator[Row]:
+    """Rank correlation of saliency with that of networks randomised from the heads down."""
+    whole = METHODS[settings.method](model, image, tasks, settings)
+    blank = untrained(run, device=image.device)
+    mixed = load_model(run, device=image.device)
+    for depth, stage in enumerate(stages(mixed), start=1):
+        mixed.get_submodule(stage).load_state_dict(blank.get_submodule(stage).state_dict())
+        maps = METHODS[settings.method](mixed, image, tasks, settings)
+        for head, saliency in maps.items():
+            rho = _rank_correlation(saliency[0].cpu().numpy(), whole[head][0].cpu().numpy())
+            keys = {"case_id": case.case_id, "head": head, "depth": depth}
+            yield {**keys, "stage": stage or "whole network", "rho": rho}
+
+
+def stages(model: HierarchicalNet) -> list[str]:
+    """Parts of the network that hold parameters, from the heads down; at last the whole of it."""
+    children: list[tuple[str, nn.Module]] = list(model.encoder.named_children())
+    held = [name for name, part in children if any(True for _ in part.parameters())]
+    return ["heads", *(f"encoder.{name}" for name in reversed(held)), ""]
+
+
+def cartilage_of(knee: Prepared, store: Store) -> Bool[np.ndarray, "d h w"]:
+    """Voxels of cartilage on the network's grid.
+
+    Raises:
+        InputError: If the case has no mask.
+    """
+    if knee.mask is None:
+        raise InputError("a prepared case", "no mask", "a segmentation", "leave the case out")
+    return np.isin(knee.mask, store.cartilage)
+
+
+def _measures(
+    values: Float[np.ndarray, "d h w"], cartilage: Bool[np.ndarray, "d h w"]
+) -> dict[str, float]:
+    overlap = saliency_overlap(values, cartilage)
+    return {name: getattr(overlap, name) for name in MEASURES}
+
+
+def _rank_correlation(a: Float[np.ndarray, "d h w"], b: Float[np.ndarray, "d h w"]) -> float | None:
+    if a.min() == a.max() or b.min() == b.max():
+        return None
+    return float(spearmanr(a.ravel(), b.ravel()).statistic)
+
+
+_OTHER_SEED = 1_000_003  # away from every seed that a run starts from
