@@ -95,9 +95,7 @@ def test_randomisation_goes_from_the_heads_down_to_the_whole_network(run, store,
 def test_a_network_that_is_not_changed_correlates_perfectly_with_itself(
     run, store, knees, monkeypatch
 ):
-    monkeypatch.setattr(
-        "kellgren.learn.controls.untrained", lambda r, device: load_model(r, device=device)
-    )
+    monkeypatch.setattr("kellgren.learn.controls.untrained", load_model)
     model, tasks = load_model(run, device=CPU), list(weighted_tasks("dual", TRAINING))
     image = torch.from_numpy(store.load(knees[10].case_id).image)[None, None].float()
     rows = list(cascade(run, model, image, knees[10], tasks, ExplanationSettings()))
