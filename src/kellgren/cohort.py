@@ -24,6 +24,7 @@ OPTIONAL = ("age", "sex", "bmi")
 
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_LONGEST_NAME = 255  # bytes, on every file system in use
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", re.IGNORECASE)
 
 
@@ -251,6 +252,7 @@ def _path(value: str, folder: Path, where: str) -> Path:
         any(unicodedata.category(letter) in ("Cc", "Cf", "Cs") for letter in value)
         or value.startswith(("~", "\\\\"))
         or _SCHEME.match(value)
+        or max(len(part.encode()) for part in value.split("/")) > _LONGEST_NAME
     )
     if hostile:
         raise InputError(

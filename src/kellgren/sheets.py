@@ -1,13 +1,12 @@
 """Tables that people bring, CSV or Excel, read as text so that no cell changes its meaning."""
 
 import csv
-import zipfile
 from collections.abc import Iterable
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
 
-import pandas as pd
+import openpyxl
 
 from kellgren.faults import InputError
 
@@ -45,19 +44,48 @@ def read_csv(path: Path) -> Rows:
 def read_excel(path: Path) -> Rows:
     """Rows of the first sheet of an Excel file as text, each with its number in the sheet.
 
-    Formulas come as their stored values; nothing is computed.
+    Formulas come as the values that were stored with them; nothing is computed, and macros are not
+    looked at. Empty rows are skipped.
 
     Raises:
-        InputError: If the file cannot be read as .xlsx.
+        InputError: If the file cannot be read as .xlsx, its first sheet is hidden, a column stands
+            twice, or a formula has no stored value.
     """
+    lines = _excel_lines(path)
+    if not lines:
+        raise InputError(str(path), "an empty table", "a header and rows", "write the table again")
+    header = lines[0][1]
+    return [(line, _pair(header, cells, f"{path}, line {line}")) for line, cells in lines[1:]]
+
+
+def _excel_lines(path: Path) -> list[tuple[int, list[str]]]:
     try:
-        table = pd.read_excel(path, dtype=str, keep_default_na=False, engine="openpyxl")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        values, formulas = (
+            openpyxl.load_workbook(path, data_only=stored).worksheets[0] for stored in (True, False)
+        )
+    except Exception as error:  # openpyxl lets errors of zip and XML parsers through
         raise InputError(
-            str(path), str(error), "an Excel table", "download the table again"
+            str(path), str(error) or type(error).__name__, "an Excel table", "download it again"
         ) from error
-    rows = table.astype(str).to_dict(orient="records")
-    return [(n + 2, {str(k): str(v) for k, v in row.items()}) for n, row in enumerate(rows)]
+    if values.sheet_state != "visible":
+        raise InputError(
+            str(path), f"a hidden first sheet '{values.title[:40]}'", "a visible one", "unhide it"
+        )
+    rows = zip(values.iter_rows(), formulas.iter_rows(), strict=True)
+    lines = []
+    for line, (stored, written) in enumerate(rows, start=1):
+        for cell, formula in zip(stored, written, strict=True):
+            if formula.data_type == "f" and cell.value is None:
+                raise InputError(
+                    f"{path}, cell {formula.coordinate}",
+                    "a formula without a stored value",
+                    "values",
+                    "open it in a spreadsheet, and save the values",
+                )
+        cells = ["" if cell.value is None else str(cell.value).strip() for cell in stored]
+        if any(cells):
+            lines.append((line, cells))
+    return lines
 
 
 def check_columns(

@@ -25,7 +25,7 @@ from kellgren.volume import (
     share_of,
 )
 
-PRINT_GRID = (16, 24, 24)
+PRINT_GRID = (20, 36, 36)
 PICTURE_WIDTH = 160
 PERCENTILES = (1.0, 99.0)
 
@@ -82,6 +82,7 @@ def look(case: Case) -> Knee:
     except InputError as fault:
         return Knee(case, (Finding.of(fault, "scan", case_id=case.case_id), *_mask_alone(case)))
     findings = [_warning(case, "protocol", said) for said in geometry_warnings(scan)]
+    findings += _neighbours(case)
     if case.segmentation is not None:
         try:
             check_same_geometry(case.segmentation, read_geometry(case.segmentation), scan)
@@ -103,6 +104,7 @@ def look_deep(case: Case, cartilage: tuple[int, ...]) -> Knee:
     except InputError as fault:
         return Knee(case, (Finding.of(fault, "scan", case_id=case.case_id), *_mask_alone(case)))
     findings = [_warning(case, "protocol", said) for said in dess_warnings(scan)]
+    findings += _neighbours(case)
     findings += scan_findings(scan.voxels, case_id=case.case_id, where=str(case.image))
     labels, share = None, None
     if case.segmentation is not None:
@@ -143,7 +145,7 @@ def fingerprint(voxels: Float32[np.ndarray, "d h w"]) -> Float16[np.ndarray, " _
     """
     d, h, w = (min(n, old) for n, old in zip(PRINT_GRID, voxels.shape, strict=True))
     fine = resample(voxels, (d, h, w), method="area")
-    grid = (max(1, d // 4), max(1, h // 4), max(1, w // 4))
+    grid = (max(1, d // 3), max(1, h // 3), max(1, w // 3))
     smooth = resample(resample(fine, grid, method="area"), (d, h, w))
     particular = resample(fine - smooth, PRINT_GRID).ravel().astype(np.float64)
     norm = float(np.sqrt(particular @ particular)) or 1.0
@@ -158,6 +160,17 @@ def _mask_alone(case: Case) -> list[Finding]:
     except InputError as fault:
         return [Finding.of(fault, "mask", case_id=case.case_id)]
     return []
+
+
+def _neighbours(case: Case) -> list[Finding]:
+    """Other programs read x.nii where x.nii.gz was asked for."""
+    name = case.image.name
+    twin = case.image.with_name(name[:-3] if name.endswith(".nii.gz") else name + ".gz")
+    if not (".nii" in name and twin.exists()):
+        return []
+    found, needed = f"{twin.name} beside it", "one of the two"
+    todo = "kellgren reads the one that is named; remove the other, for other programs do not"
+    return [Finding("warning", "twin-name", case.case_id, str(case.image), found, needed, todo)]
 
 
 def _warning(case: Case, kind: str, said: str) -> Finding:

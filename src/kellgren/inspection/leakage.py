@@ -8,7 +8,7 @@ import numpy as np
 from kellgren.cohort import SPLITS, Case
 from kellgren.files import digest_of_file
 from kellgren.inspection.finding import Finding
-from kellgren.inspection.knee import Knee
+from kellgren.inspection.knee import PRINT_GRID, Knee
 from kellgren.labels import KL_GRADES, OA_THRESHOLD
 from kellgren.volume import source_files
 
@@ -47,9 +47,10 @@ def near_duplicates(knees: Sequence[Knee]) -> list[Finding]:
     if len(seen) < 2:
         return []
     prints = np.stack([np.asarray(knee.fingerprint, np.float32) for knee in seen])
+    mirrored = prints.reshape(-1, *PRINT_GRID)[:, ::-1].reshape(len(prints), -1)
     findings = []
     for i, knee in enumerate(seen):
-        alike = prints[i + 1 :] @ prints[i]
+        alike = np.maximum(prints[i + 1 :] @ prints[i], mirrored[i + 1 :] @ prints[i])
         for j in np.flatnonzero(alike > NEAR):
             other = seen[i + 1 + int(j)]
             if other.digest != knee.digest:

@@ -14,6 +14,7 @@ LEAST_COHERENCE = 0.3
 # A scan has hundreds of grey values; a label map a handful.
 FEWEST_VALUES = 17
 WRAP = 1 << 15
+LARGEST = 1e6
 
 Found = tuple[str, str, str, str, str]  # severity, kind, found, needed, todo
 
@@ -22,7 +23,16 @@ def scan_findings(
     voxels: Float32[np.ndarray, "d h w"], *, case_id: str, where: str
 ) -> list[Finding]:
     """Findings on the voxels of a scan in the frame, which is finite and not constant."""
-    tests = (_labels, _outlier, _wrapped, _empty_slices, _double_slices, _incoherent, _inverted)
+    tests = (
+        _labels,
+        _scale,
+        _outlier,
+        _wrapped,
+        _empty_slices,
+        _double_slices,
+        _incoherent,
+        _inverted,
+    )
     return [
         Finding(severity, kind, case_id, where, found, needed, todo)
         for test in tests
@@ -49,6 +59,14 @@ def _labels(voxels: Float32[np.ndarray, "d h w"]) -> Iterator[Found]:
     if len(values) < FEWEST_VALUES and np.array_equal(values, np.round(values)):
         found = f"only the values {', '.join(f'{v:g}' for v in values)}"
         yield "error", "label-map", found, "a scan, not a label map", "correct the column image"
+
+
+def _scale(voxels: Float32[np.ndarray, "d h w"]) -> Iterator[Found]:
+    peak = float(np.abs(voxels[::2, ::2, ::2]).max())
+    if not 1 <= peak <= LARGEST:
+        found = f"intensities up to {peak:.3g}"
+        needed, todo = f"1 to {LARGEST:g}, as scanners write", "check the scale in the header"
+        yield "warning", "scale", found, needed, todo
 
 
 def _outlier(voxels: Float32[np.ndarray, "d h w"]) -> Iterator[Found]:
