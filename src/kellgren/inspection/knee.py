@@ -1,5 +1,6 @@
 """One knee of a cohort, looked at: findings, numbers for the tables, a picture for the sheet."""
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,7 +167,7 @@ def _neighbours(case: Case) -> list[Finding]:
     """Other programs read x.nii where x.nii.gz was asked for."""
     name = case.image.name
     twin = case.image.with_name(name[:-3] if name.endswith(".nii.gz") else name + ".gz")
-    if not (".nii" in name and twin.exists()):
+    if not (".nii" in name and os.path.exists(twin)):
         return []
     found, needed = f"{twin.name} beside it", "one of the two"
     todo = "kellgren reads the one that is named; remove the other, for other programs do not"

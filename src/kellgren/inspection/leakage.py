@@ -1,5 +1,6 @@
 """What a cohort as a whole can be wrong about: twins, leaks between the splits, missing grades."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def same_files(cases: Sequence[Case]) -> list[Finding]:
     """Scans whose files are the same byte by byte; only files of the same length are read."""
     lengths: dict[int, list[tuple[Case, Path]]] = {}
     for case in cases:
-        if case.image.is_file():
+        if os.path.isfile(case.image):
             lengths.setdefault(case.image.stat().st_size, []).append((case, case.image))
     rivals = [pair for members in lengths.values() if len(members) > 1 for pair in members]
     return _twins(

@@ -3,6 +3,7 @@
 Letters i, j, k stand for the axes of an array as its file stores them; d, h, w for the frame.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def read_scan(path: Path) -> Scan:
         InputError: If it is damaged, is not one finite volume, or does not say how it lies in the
             patient. Orientation is never guessed.
     """
-    return scan_of(read_dicom(path) if path.is_dir() else _reader(path)(path))
+    return scan_of(read_dicom(path) if os.path.isdir(path) else _reader(path)(path))
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -91,7 +92,7 @@ def read_geometry(path: Path) -> Geometry:
     Raises:
         InputError: As for `read_scan`, for what can be known from the header.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raster = read_dicom(path)
     elif (reader := _reader(path)) is read_nifti:
         return read_nifti_geometry(path)
@@ -112,7 +113,7 @@ def read_mask(path: Path, *, like: Scan | None = None) -> Mask:
         InputError: As for `read_scan`, and if a label is not a whole number from 0 to 255 or the
             geometry is not that of `like`.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(str(path), "a folder", "a label map as NIfTI or NRRD", "check the path")
     return mask_of(_reader(path)(path), like=like)
 
@@ -123,7 +124,7 @@ def source_files(path: Path) -> list[Path]:
     Raises:
         InputError: If a file that must be looked into for that cannot be read.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         return dicom_files(path)
     voxels = data_file(path) if path.suffix.lower() == ".nhdr" else None
     return [path] if voxels is None else [path, voxels]
@@ -138,7 +139,7 @@ def _reader(path: Path) -> Callable[[Path], Raster]:
         return read_dicom
     raise InputError(
         str(path),
-        f"the name '{path.name}'" if path.exists() else "no such file",
+        f"the name '{path.name}'" if os.path.exists(path) else "no such file",
         f"a name that ends in {', '.join(FORMATS)}, or the folder of a DICOM series",
         "convert the scan, or give the folder of its slices",
     )
