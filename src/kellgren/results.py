@@ -38,7 +38,7 @@ COLUMNS: dict[str, list[str]] = {
         *["model", "reference", "backbone", "task", "metric", *PAIR_VALUES, *BOOTSTRAP, "test"],
         *["family", "supervision", "seed", "n", "resamples", "redrawn"],
         *["mcnemar_b", "mcnemar_c", "p_mid", "p_delong", "z_delong", "delong_low", "delong_high"],
-        *["warning", "mde", "p_max_t"],
+        *["warning", "mde", "p_max_t", "sign_kept"],
     ],
     "seeds": [
         *["model", "reference", "task", "metric", "family", "about", "difference"],
@@ -89,6 +89,13 @@ COLUMNS: dict[str, list[str]] = {
         *[*PAIR_VALUES, *BOOTSTRAP, "family", "n", "dropped", "resamples", "redrawn", "warning"],
         "mde",
     ],
+    "controls": [
+        *[*RUN_KEYS, "head", "control", "metric", "value", "ci_low", "ci_high", "n"],
+        *["saliency", "difference", "difference_low", "difference_high"],
+    ],
+    "deletion": [*RUN_KEYS, "head", "region", "value", "ci_low", "ci_high", "n"],
+    "randomisation": [*RUN_KEYS, "head", "depth", "stage", "rho", "n"],
+    "repeatability": ["backbone", "supervision", "head", "case_id", "seed", "other_seed", "rho"],
     "confusion": [*RUN_KEYS, "head", "reference", "predicted", "count"],
     "embedding": [*RUN_KEYS, "case_id", "kl", "x", "y", "kl_divergence", "trustworthiness"],
 }
@@ -96,7 +103,7 @@ TEXT = {
     *["split", "backbone", "supervision", "oa_source", "size", "grid", "device", "torch"],
     *["weights_digest", "task", "metric", "rule", "model", "test", "family", "warning"],
     *["fit", "head", "case_id", "about", "scaling", "stratum", "covariate", "level", "axis"],
-    "differ_in",
+    *["differ_in", "control", "region", "stage"],
 }
 TEXT_REFERENCE = {
     "comparisons",
@@ -123,7 +130,8 @@ class StudyResult:
         chance: Scores of rules that do not look at the knee.
         comparisons: Paired differences, model minus reference, with p-values raw and adjusted
             inside each declared family and seed: Holm, Benjamini-Hochberg, and max-T from the
-            shared resamples. `mde` is the difference that would be found four times in five.
+            shared resamples. `mde` is the difference that would be found four times in five,
+            `sign_kept` the share of readings by a reader of exact agreement 0.7 that keep the sign.
         seeds: The same comparisons over all seeds; `about` says whether p is about two methods or
             about the trained networks only.
         ordinal: Measures that know the order of the grades.
@@ -146,6 +154,10 @@ class StudyResult:
         overlap: Mean over cases of each saliency measure, per run and head.
         overlap_comparisons: Dual minus single, paired over cases, per head and metric; adjusted
             inside each seed, the four measures of section 3.5.3 apart from the further ones.
+        controls: Each control map, and the saliency of the run minus it, per head and metric.
+        deletion: Change of the explained logit when cartilage, or as much elsewhere, is deleted.
+        randomisation: Saliency of networks randomised from the heads down against the run's own.
+        repeatability: Saliency of one knee between two seeds.
         confusion: Counts of the test cases per head, reference class and predicted class.
         embedding: t-SNE of the test cases.
         exemplars: Pictures for Fig. 3.
@@ -172,6 +184,10 @@ class StudyResult:
     similarity: pd.DataFrame
     overlap: pd.DataFrame
     overlap_comparisons: pd.DataFrame
+    controls: pd.DataFrame
+    deletion: pd.DataFrame
+    randomisation: pd.DataFrame
+    repeatability: pd.DataFrame
     confusion: pd.DataFrame
     embedding: pd.DataFrame
     exemplars: tuple[Exemplar, ...] = field(default=())

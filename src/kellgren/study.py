@@ -40,6 +40,12 @@ from kellgren.faults import InputError
 from kellgren.labels import KL_GRADES, oa_from_kl
 from kellgren.results import StudyResult, tidy
 from kellgren.runs import Run
+from kellgren.sanity import (
+    control_rows,
+    deletion_rows,
+    randomisation_rows,
+    repeatability_rows,
+)
 
 __all__ = [
     "BACKBONE_VS_BACKBONE",
@@ -126,6 +132,10 @@ def analyze(
         geometry=tidy("geometry", [r for f in evidence for r in geometry_rows(f, seed=seed)]),
         overlap=tidy("overlap", [row for f in evidence for row in overlap_rows(f, **means)]),
         overlap_comparisons=overlap_comparison_table(evidence, settings=settings),
+        controls=tidy("controls", [r for f in evidence for r in control_rows(f, **means)]),
+        deletion=tidy("deletion", [r for f in evidence for r in deletion_rows(f, **means)]),
+        randomisation=tidy("randomisation", [r for f in evidence for r in randomisation_rows(f)]),
+        repeatability=tidy("repeatability", repeatability_rows(evidence)),
         confusion=tidy("confusion", [row for f in evidence for row in confusion_rows(f)]),
         embedding=tidy("embedding", [r for f in evidence for r in embedding_rows(f, seed=seed)]),
         exemplars=tuple(
