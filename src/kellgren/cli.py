@@ -45,7 +45,6 @@ class Step(StrEnum):
     train = "train"
     predict = "predict"
     explain = "explain"
-    control = "control"
 
 
 StudyFile = Annotated[Path, typer.Argument(help="Study file, such as studies/phantom.toml.")]
@@ -230,9 +229,7 @@ def explain(
     study: StudyFile, out: Out = None, only: Only = "", device: OnDevice = Device.auto
 ) -> None:
     """Write saliency, its overlap with cartilage and its controls for the trained runs."""
-    place = _workplace(study, out, device)
-    _do(Step.explain, place, only)
-    _do(Step.control, place, only)
+    _do(Step.explain, _workplace(study, out, device), only)
 
 
 @app.command()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from kellgren.learn.predict import predict
 from kellgren.learn.train import Step, train
 from kellgren.learn.weights import check_weights
 from kellgren.phantom import write_release
-from kellgren.progress import Stage, silent
+from kellgren.progress import Advance, Stage, silent
 from kellgren.runs import Run
 from kellgren.store import Store
 from kellgren.study import StudyResult, analyze
@@ -143,40 +144,28 @@ def predict_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
 
 
 def explain_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
-    """Explain the test split with one run."""
+    """Explain the test split with one run, and set its saliency beside the controls."""
     store, settings = place.store(run.backbone), place.study.explanation
     test = [case for case in cases if case.split == "test"]
     chosen = exemplar_cases(store, test, wanted=settings.exemplars)
-    with _locked(run), place.stage(f"explain {run.name}", len(test)) as advance:
-        explain(
-            run,
-            store,
-            test,
-            settings=settings,
-            exemplars=chosen,
-            device=place.device,
-            watch=lambda done: advance(done, f"{done} knees"),
-        )
+    for verb, work in {"explain": explain, "control": control}.items():
+        with _locked(run), place.stage(f"{verb} {run.name}", len(test)) as advance:
+            work(
+                run,
+                store,
+                cases,
+                settings=settings,
+                exemplars=chosen,
+                device=place.device,
+                watch=partial(_count, advance),
+            )
 
 
-def control_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
-    """Set the saliency of one run beside its controls."""
-    store, settings = place.store(run.backbone), place.study.explanation
-    test = [case for case in cases if case.split == "test"]
-    chosen = exemplar_cases(store, test, wanted=settings.exemplars)
-    with _locked(run), place.stage(f"control {run.name}", len(test)) as advance:
-        control(
-            run,
-            store,
-            cases,
-            settings=settings,
-            exemplars=chosen,
-            device=place.device,
-            watch=lambda done: advance(done, f"{done} knees"),
-        )
+def _count(advance: Advance, done: int) -> None:
+    advance(done, f"{done} knees")
 
 
-STEPS = {"train": train_run, "predict": predict_run, "explain": explain_run, "control": control_run}
+STEPS = {"train": train_run, "predict": predict_run, "explain": explain_run}
 
 
 def analyze_study(place: Workplace, cases: Sequence[Case]) -> StudyResult:

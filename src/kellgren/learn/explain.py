@@ -42,7 +42,7 @@ def explain(
     Args:
         run: A trained run.
         store: Prepared volumes of the cases.
-        cases: Cases to explain; those without a cartilage mask are left out.
+        cases: Cases of both splits; test cases with a cartilage mask are explained.
         settings: How saliency is computed.
         exemplars: Case ids whose maps are kept, as pictures and on the scan's own grid.
         device: Where to compute.
@@ -55,7 +55,7 @@ def explain(
     if run.overlap.exists() and run.record().get("explained") == asked:
         return
     training = training_of(run)
-    masked = [case for case in cases if case.segmentation is not None]
+    masked = [c for c in cases if c.split == "test" and c.segmentation is not None]
     text, pictures = _so_far(run, asked)
     with deterministic(training.threads):
         model = load_model(run, device=device)
