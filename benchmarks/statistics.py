@@ -166,8 +166,8 @@ def quantus_times() -> list[Timed]:
     import quantus
 
     rng = np.random.default_rng(0)
-    s = np.abs(rng.normal(size=GRID).astype(np.float32))[None, None]
-    m = (rng.random(GRID, dtype=np.float32) < 0.008)[None, None]
+    s = np.abs(rng.normal(size=(1, 1, int(np.prod(GRID)))).astype(np.float32))  # it knows no 3-D
+    m = rng.random(s.shape, dtype=np.float32) < 0.008
     found = []
     for name in ("RelevanceMassAccuracy", "TopKIntersection", "RelevanceRankAccuracy"):
         size = {"k": s.size // 100} if name == "TopKIntersection" else {}

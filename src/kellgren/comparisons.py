@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from kellgren.analysis.comparison import delong, difference, minimum_detectable, oa_mcnemar
 from kellgren.analysis.multiplicity import adjusted, max_t
+from kellgren.analysis.noise import read_again, scores_under
 from kellgren.analysis.resampling import Resamples, resample, sampled_means
 from kellgren.analysis.seeds import Seeds, interquartile_mean, seed_difference
 from kellgren.config import AnalysisSettings
@@ -28,7 +29,10 @@ OF_THE_KNEE = ("cartilage_share", "dice_ceiling")
 DISAGREEMENT = 0.02  # of the DeLong and the bootstrap p-value, above which a row carries a warning
 ABOUT = {True: "two methods", False: "the trained networks, not the methods"}
 
+READER, READINGS = 0.7, 1000  # exact agreement and number of readings behind `sign_kept`
+
 Scores = dict[str, dict[tuple[str, str], Score]]
+Rescored = dict[tuple[str, str], Float[np.ndarray, " b"]]
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def comparison_table(
 ) -> pd.DataFrame:
     """Every declared comparison, adjusted inside each family and seed."""
     of_run = {found.run.name: found for found in evidence}
+    readings = _read_again(evidence, settings)
     rows: list[Row] = []
     samples: list[Float[np.ndarray, " b"]] = []
     for planned in planned_comparisons([found.run for found in evidence]):
@@ -92,6 +97,8 @@ def comparison_table(
                 continue
             row = _comparison_keys(planned, metric=key[1], n=len(model.predictions))
             row |= _difference(of_model[key], of_reference[key], resamples, settings)
+            again = readings[planned.model.name][key] - readings[planned.reference.name][key]
+            row["sign_kept"] = float(np.mean(np.sign(again) == np.sign(row["difference"])))
             rows.append(_with_other_tests(row, model, reference))
             samples.append(of_model[key].samples - of_reference[key].samples)
     table = _adjusted(tidy("comparisons", rows), ["family", "seed"])
@@ -99,6 +106,17 @@ def comparison_table(
         together = np.stack([samples[i] for i in family.index])
         table.loc[family.index, "p_max_t"] = max_t(family["difference"].to_numpy(), together)
     return table
+
+
+def _read_again(evidence: Sequence[Evidence], settings: AnalysisSettings) -> dict[str, Rescored]:
+    """The metrics of every run against the same readings of a reader who agrees 7 times in 10."""
+    labels = read_again(
+        evidence[0].predictions.kl,
+        agreement=READER,
+        draws=min(settings.resamples, READINGS),
+        rng=np.random.default_rng(settings.seed),
+    )
+    return {found.run.name: scores_under(found.predictions, labels) for found in evidence}
 
 
 def seed_table(

@@ -47,7 +47,8 @@ def has_two_heads(predictions: Predictions) -> bool:
 
 def implied_oa(predictions: Predictions) -> Float[np.ndarray, " n"]:
     """Probability of OA that the KL head implies, Eq. (4)."""
-    return np.asarray(of_kl_head(predictions.prob_kl)[:, OA_THRESHOLD:].sum(axis=1))
+    implied = of_kl_head(predictions.prob_kl)[:, OA_THRESHOLD:].sum(axis=1)
+    return np.minimum(implied, 1.0)  # a sum of rounded probabilities may exceed 1
 
 
 def consistency(predictions: Predictions) -> Consistency:

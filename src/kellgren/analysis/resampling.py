@@ -121,6 +121,8 @@ def sampled_auc(
     positive: Bool[np.ndarray, " n"], score: Float[np.ndarray, " n"], counts: Counts
 ) -> Samples:
     """AUC on every resample: for each positive, the counts of the negatives below and tied."""
+    if 2 * int(positive.sum()) < len(positive):  # the running sum goes over the smaller class
+        positive, score = ~positive, -score
     negatives = np.flatnonzero(~positive)[np.argsort(score[~positive], kind="stable")]
     positives = np.flatnonzero(positive)[np.argsort(score[positive], kind="stable")]
     below = np.searchsorted(score[negatives], score[positives], side="left")
