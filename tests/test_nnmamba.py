@@ -1,5 +1,6 @@
 import math
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -63,33 +64,103 @@ def test_stages_have_the_published_shapes():
     ]
 
 
-def mamba_by_definition(block, x):
-    """Gu and Dao's block, token by token; x is (n, c, l)."""
-    weights = dict(block.named_parameters())
-    u, z = (x.transpose(1, 2) @ weights["in_proj.weight"].T).chunk(2, dim=2)
+def mamba_by_definition(weights, x, *, states):
+    """Gu and Dao's block, token by token; x is (n, l, c)."""
+    u, z = (x @ weights["in_proj.weight"].T).chunk(2, dim=2)
     n, length, inner = u.shape
     kernel = weights["conv1d.weight"][:, 0]
     padded = torch.cat([u.new_zeros(n, 3, inner), u], dim=1)
-    h, y = u.new_zeros(n, inner, block.states), []
+    rank = weights["dt_proj.weight"].shape[1]
+    h, y = u.new_zeros(n, inner, states), []
     for t in range(length):
         token = F.silu((padded[:, t : t + 4] * kernel.T).sum(1) + weights["conv1d.bias"])
-        split = (token @ weights["x_proj.weight"].T).split(
-            [block.rank, block.states, block.states], 1
-        )
+        split = (token @ weights["x_proj.weight"].T).split([rank, states, states], 1)
         dt = F.softplus(split[0] @ weights["dt_proj.weight"].T + weights["dt_proj.bias"])
         decay = torch.exp(-dt[..., None] * weights["A_log"].exp())
         h = decay * h + (dt * token)[..., None] * split[1][:, None]
         out = (h * split[2][:, None]).sum(2) + weights["D"] * token
         y.append((out * F.silu(z[:, t])) @ weights["out_proj.weight"].T)
-    return torch.stack(y, dim=2)
+    return torch.stack(y, dim=1)
 
 
-def test_mamba_block_is_its_definition():
+@pytest.mark.parametrize("kernel", ["slabs", "numba"])
+def test_mamba_block_is_its_definition(kernel):
     torch.manual_seed(0)
-    block = Mamba(20, 3).double()
+    block = Mamba(20, 3, kernel=kernel).double()
     assert block.rank == 2
-    x = torch.randn(2, 20, 37, dtype=torch.float64)
-    torch.testing.assert_close(block(x), mamba_by_definition(block, x))
+    x = torch.randn(2, 37, 20, dtype=torch.float64)
+    expected = mamba_by_definition(dict(block.named_parameters()), x, states=3)
+    torch.testing.assert_close(block(x), expected)
+
+
+def nnmamba_by_definition(w, x, *, blocks, states):
+    """Features of nnMamba from the names and weights of a published file alone."""
+
+    def norm(y, name):
+        mean, var = w[f"{name}.running_mean"], w[f"{name}.running_var"]
+        return F.batch_norm(y, mean, var, w[f"{name}.weight"], w[f"{name}.bias"])
+
+    def stage(y, name):
+        for i in range(blocks):
+            at, stride = f"{name}.{i}", 2 if i == 0 else 1
+            short = y
+            if i == 0:
+                short = F.conv3d(y, w[f"{at}.downsample.0.weight"], stride=2)
+                short = norm(short, f"{at}.downsample.1")
+            y = F.conv3d(y, w[f"{at}.conv1.weight"], stride=stride, padding=1)
+            y = F.conv3d(F.relu(norm(y, f"{at}.bn1")), w[f"{at}.conv2.weight"], padding=1)
+            y = F.relu(norm(y, f"{at}.bn2") + short)
+        return y
+
+    c1 = x
+    for conv, bn, stride in ((0, 1, 2), (3, 4, 1)):
+        weight, bias = (w[f"in_conv.conv.{conv}.{name}"] for name in ("weight", "bias"))
+        c1 = F.conv3d(c1, weight, bias, stride=stride, padding=1)
+        c1 = F.relu(norm(c1, f"in_conv.conv.{bn}"))
+    stem = "mamba_layer_stem"
+    a = F.relu(norm(F.conv3d(c1, w[f"{stem}.nin.weight"]), f"{stem}.norm"))
+    mamba = {k.removeprefix(f"{stem}.mamba."): v for k, v in w.items() if ".mamba." in k}
+    m = mamba_by_definition(mamba, a.flatten(2).mT, states=states).mT.view_as(a)
+    m = F.relu(norm(F.conv3d(m + a, w[f"{stem}.nin2.weight"]), f"{stem}.norm2"))
+    c2 = stage(m + c1, "layer1")
+    c3 = stage(c2, "layer2")
+    c4 = stage(c3, "layer3")
+    pooled = torch.cat([y.mean((2, 3, 4)) for y in (c2, c3, c4)], dim=1)
+    return F.relu(pooled @ w["mlp.0.weight"].T + w["mlp.0.bias"])
+
+
+def test_a_file_with_the_published_keys_gives_the_features_of_its_definition(tmp_path):
+    torch.manual_seed(1)
+    size = NnMambaSize(channels=16, blocks=2, states=3)
+    published = NnMamba(size, (16, 16, 32)).state_dict()
+    for name, value in published.items():
+        if "running" in name or name.endswith(("A_log", "bias", ".D")):
+            value.copy_(torch.rand_like(value) + 0.5)
+    head = {"mlp.3.weight": torch.randn(1, 32), "mlp.3.bias": torch.randn(1)}
+    torch.save(published | head, tmp_path / "best_weight.pth")
+
+    read = torch.load(tmp_path / "best_weight.pth", weights_only=True)
+    net = NnMamba(size, (16, 16, 32))
+    left = net.load_state_dict(read, strict=False)
+    assert left.missing_keys == []
+    assert set(left.unexpected_keys) == set(head)
+    x = torch.randn(2, 1, 16, 16, 32)
+    expected = nnmamba_by_definition({k: v.double() for k, v in read.items()}, x.double(),
+                                     blocks=2, states=3)  # fmt: skip
+    found = net.eval()(x)
+    assert expected.abs().max() > 0.1
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_gradients_of_the_network_do_not_depend_on_the_kernel():
+    gradients = []
+    for kernel in ("slabs", "numba"):
+        torch.manual_seed(2)
+        net = NnMamba(NnMambaSize(channels=8, blocks=1, states=4, kernel=kernel), (16, 16, 32))
+        net = net.double().eval()
+        x = torch.randn(1, 1, 16, 16, 32, dtype=torch.float64, requires_grad=True)
+        gradients.append(torch.autograd.grad(net(x).sum(), [x, *net.parameters()]))
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_mamba_block_starts_with_the_published_rates_and_steps():
@@ -119,15 +190,15 @@ def test_a_voxel_changes_no_voxel_before_it_in_row_major_order():
 def test_css_is_the_mean_over_flips_of_tokens_and_channels():
     torch.manual_seed(0)
     layer = MambaLayer(NnMambaSize(channels=6, states=2, css=True))
-    x = torch.randn(2, 6, 11)
+    x = torch.randn(2, 11, 6)
     scan = layer.mamba
-    tokens, channels = x[:, :, range(10, -1, -1)], x[:, range(5, -1, -1)]
-    both = tokens[:, range(5, -1, -1)]
-    expected = scan(x) + scan(tokens)[:, :, range(10, -1, -1)]
-    expected += scan(channels)[:, range(5, -1, -1)]
-    expected += scan(both)[:, range(5, -1, -1)][:, :, range(10, -1, -1)]
+    tokens, channels = x[:, range(10, -1, -1)], x[:, :, range(5, -1, -1)]
+    both = tokens[:, :, range(5, -1, -1)]
+    expected = scan(x) + scan(tokens)[:, range(10, -1, -1)]
+    expected += scan(channels)[:, :, range(5, -1, -1)]
+    expected += scan(both)[:, :, range(5, -1, -1)][:, range(10, -1, -1)]
     torch.testing.assert_close(layer.mix(x), expected / 4)
-    torch.testing.assert_close(layer.mix(x.flip(2)), layer.mix(x).flip(2))
+    torch.testing.assert_close(layer.mix(x.flip(1)), layer.mix(x).flip(1))
 
 
 def test_css_has_the_same_weights():

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kellgren.learn.backbones.residual import BasicBlock, Step, check_grid, stage
-from kellgren.learn.backbones.scan import selective_scan
+from kellgren.learn.backbones.scan import KERNELS, kernel_for, selective_scan
 
 STRIDE = 16
 
@@ -32,6 +32,8 @@ class NnMambaSize:
         css: Scan four times, over tokens and channels as they are and flipped, and average:
             the "channel-spatial siamese" learning of Gong et al. Their classification network
             scans once.
+        kernel: How the scan is computed: a key of `kellgren.learn.backbones.scan.KERNELS`, or
+            "auto" for the best one of the device. All compute the same.
     """
 
     channels: int = 32
@@ -39,6 +41,7 @@ class NnMambaSize:
     states: int = 8
     hidden: int = 32
     css: bool = False
+    kernel: str = "auto"
 
 
 NNMAMBA_SIZES: dict[str, NnMambaSize] = {
@@ -68,18 +71,20 @@ class DoubleConv(nn.Module):
 
 
 class Mamba(nn.Module):
-    """Selective state-space block of Gu and Dao, over tokens in the last axis.
+    """Selective state-space block of Gu and Dao.
 
     Args:
         width: Channels of a token; twice as many are scanned.
         states: States of the scan a channel.
+        kernel: How the scan is computed; see `selective_scan`.
     """
 
-    def __init__(self, width: int, states: int) -> None:
+    def __init__(self, width: int, states: int, *, kernel: str = "auto") -> None:
         super().__init__()
         inner, self.rank, self.states = 2 * width, math.ceil(width / 16), states
+        self.kernel = kernel
         self.in_proj = nn.Linear(width, 2 * inner, bias=False)
-        self.conv1d = nn.Conv1d(inner, inner, 4, padding=3, groups=inner)
+        self.conv1d = nn.Conv1d(inner, inner, 4, groups=inner)
         self.x_proj = nn.Linear(inner, self.rank + 2 * states, bias=False)
         self.dt_proj = nn.Linear(self.rank, inner)
         self.out_proj = nn.Linear(inner, width, bias=False)
@@ -87,24 +92,28 @@ class Mamba(nn.Module):
         self.D = nn.Parameter(torch.ones(inner))
         self._initialise_steps()
 
-    def forward(self, x: Float[Tensor, "n c l"]) -> Float[Tensor, "n c l"]:
+    def forward(self, x: Float[Tensor, "n l c"]) -> Float[Tensor, "n l c"]:
         """Mix each token with those before it."""
-        u, z = per_token(self.in_proj, x).chunk(2, dim=1)
-        u = F.silu(self.conv1d(u)[..., : x.shape[2]])
-        delta, b, c = torch.split(
-            per_token(self.x_proj, u), [self.rank, self.states, self.states], dim=1
-        )
+        to_u, to_z = self.in_proj.weight.chunk(2)
+        u = self.over_tokens(F.linear(x, to_u))
+        delta, b, c = self.x_proj(u).split([self.rank, self.states, self.states], dim=2)
         y = selective_scan(
             u,
-            per_token(self.dt_proj, delta),
+            F.linear(delta, self.dt_proj.weight),
             -self.A_log.exp(),
             b,
             c,
             d=self.D,
-            z=z,
+            z=F.linear(x, to_z),
             delta_bias=self.dt_proj.bias,
+            kernel=self.kernel,
         )
-        return per_token(self.out_proj, y)
+        return self.out_proj(y)
+
+    def over_tokens(self, u: Float[Tensor, "n l c"]) -> Float[Tensor, "n l c"]:
+        """SiLU of the convolution over a token and the three before it."""
+        convolve = KERNELS[kernel_for(u.device, self.kernel)].convolve
+        return convolve(u, self.conv1d.weight[:, 0], self.get_parameter("conv1d.bias"))
 
     def _initialise_steps(self) -> None:
         """Steps log-uniform in [0.001, 0.1], as in Mamba: the bias is their inverse softplus."""
@@ -113,14 +122,6 @@ class Mamba(nn.Module):
             low, high = math.log(1e-3), math.log(1e-1)
             dt = torch.empty_like(self.dt_proj.bias).uniform_(low, high).exp()
             self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))
-
-
-def per_token(layer: nn.Linear, x: Float[Tensor, "n c l"]) -> Float[Tensor, "n c_out l"]:
-    """Apply the weight of a linear layer, without its bias, where tokens are the last axis.
-
-    A convolution of width one: the tokens need not be moved to the front and back.
-    """
-    return F.conv1d(x, layer.weight[..., None])
 
 
 class MambaLayer(nn.Module):
@@ -132,17 +133,17 @@ class MambaLayer(nn.Module):
         self.css = size.css
         self.nin = nn.Conv3d(channels, channels, 1, bias=False)
         self.norm = nn.BatchNorm3d(channels)
-        self.mamba = Mamba(channels, size.states)
+        self.mamba = Mamba(channels, size.states, kernel=size.kernel)
         self.nin2 = nn.Conv3d(channels, channels, 1, bias=False)
         self.norm2 = nn.BatchNorm3d(channels)
 
     def forward(self, x: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n c d h w"]:
         """Apply the layer."""
         a = F.relu(self.norm(self.nin(x)))
-        mixed = self.mix(a.flatten(2)).view_as(a)
+        mixed = self.mix(a.flatten(2).transpose(1, 2)).transpose(1, 2).view_as(a)
         return F.relu(self.norm2(self.nin2(mixed + a)))
 
-    def mix(self, tokens: Float[Tensor, "n c l"]) -> Float[Tensor, "n c l"]:
+    def mix(self, tokens: Float[Tensor, "n l c"]) -> Float[Tensor, "n l c"]:
         """One scan, or the mean of four that share their weights."""
         if not self.css:
             return self.mamba(tokens)

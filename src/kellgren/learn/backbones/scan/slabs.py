@@ -1,9 +1,4 @@
-"""The selective scan of Mamba (Gu and Dao, 2023), in plain torch and with linear memory.
-
-For each case, channel and state, with ``dt = softplus(delta + delta_bias)``::
-
-    h[t] = exp(dt[t] * a) * h[t - 1] + dt[t] * u[t] * b[t]         h[-1] = 0
-    y[t] = (sum over states of c[t] * h[t] + d * u[t]) * silu(z[t])
+"""The selective scan in plain torch, on any device: the reference of the other kernels.
 
 Time is cut into chunks that advance side by side, a step at a time, so that the states of one
 step fit into the cache. A first pass takes every chunk from zero to its end, the ends are
@@ -27,32 +22,19 @@ CELLS_AT_ONCE = {"cpu": 2**16, "cuda": 2**22}
 """States that advance side by side: as many as stay in the cache, or fill an accelerator."""
 
 
-def selective_scan(
-    u: Float[Tensor, "n c l"],
-    delta: Float[Tensor, "n c l"],
+def scan(
+    u: Float[Tensor, "n l c"],
+    delta: Float[Tensor, "n l c"],
     a: Float[Tensor, "c s"],
-    b: Float[Tensor, "n s l"],
-    c: Float[Tensor, "n s l"],
-    *,
+    b: Float[Tensor, "n l s"],
+    c: Float[Tensor, "n l s"],
     d: Float[Tensor, " c"],
-    z: Float[Tensor, "n c l"],
+    z: Float[Tensor, "n l c"],
     delta_bias: Float[Tensor, " c"],
-) -> Float[Tensor, "n c l"]:
-    """Scan tokens in the last axis; all arguments are float32 or all float64.
-
-    Args:
-        u: Input.
-        delta: Step sizes before bias and softplus.
-        a: Rate of each state, negative.
-        b: How the input enters the states.
-        c: How the states make the output.
-        d: Weight of the input in the output.
-        z: Gate, before SiLU.
-        delta_bias: Added to `delta`.
-    """
-    dt = F.softplus(delta + delta_bias[:, None])
-    y = LinearScan.apply(u, dt, a, b, c)  # type: ignore[no-untyped-call]
-    return torch.addcmul(y, u, d[:, None]) * F.silu(z)
+) -> Float[Tensor, "n l c"]:
+    """See `selective_scan`."""
+    y = LinearScan.apply(u, F.softplus(delta + delta_bias), a, b, c)  # type: ignore[no-untyped-call]
+    return torch.addcmul(y, u, d) * F.silu(z)
 
 
 @dataclass(frozen=True)
@@ -64,50 +46,49 @@ class Chunks:
     steps: int
 
     @classmethod
-    def of(cls, u: Float[Tensor, "n c l"], states: int) -> "Chunks":
+    def of(cls, u: Float[Tensor, "n l c"], states: int) -> "Chunks":
         """As many chunks as may advance side by side, none shorter than a block."""
-        n, channels, length = u.shape
+        n, length, channels = u.shape
         at_once = CELLS_AT_ONCE.get(u.device.type, 2**16) // (n * channels * states)
         count = max(1, min(at_once, -(-length // BLOCK)))
         steps = BLOCK * -(-length // (count * BLOCK))
         return cls(length, -(-length // steps), steps)
 
-    def by_step(self, x: Float[Tensor, "n c l"]) -> Float[Tensor, "steps n c chunks"]:
+    def by_step(self, x: Float[Tensor, "n l c"]) -> Float[Tensor, "steps n chunks c"]:
         """Cut the tokens and put the steps first; steps after the end are zero.
 
         A step of size zero leaves the states alone, so the padding changes nothing.
         """
-        x = F.pad(x, (0, self.count * self.steps - self.length))
-        return x.view(-1, self.steps).t().contiguous().view(self.steps, *x.shape[:2], self.count)
+        x = F.pad(x, (0, 0, 0, self.count * self.steps - self.length))
+        return x.view(len(x), self.count, self.steps, -1).permute(2, 0, 1, 3).contiguous()
 
-    def by_token(self, x: Float[Tensor, "steps n c chunks"]) -> Float[Tensor, "n c l"]:
+    def by_token(self, x: Float[Tensor, "steps n chunks c"]) -> Float[Tensor, "n l c"]:
         """Undo `by_step`."""
-        x = x.view(self.steps, -1).t().contiguous().view(*x.shape[1:3], -1)
-        return x[..., : self.length].contiguous()
+        return x.permute(1, 2, 0, 3).flatten(1, 2)[:, : self.length].contiguous()
 
 
 def carried(
-    ends: Float[Tensor, "s n c chunks"], decay: Float[Tensor, "s n c chunks"]
-) -> Float[Tensor, "s n c chunks"]:
+    ends: Float[Tensor, "s n chunks c"], decay: Float[Tensor, "s n chunks c"]
+) -> Float[Tensor, "s n chunks c"]:
     """State at the start of each chunk, given its end from a zero start, and its decay.
 
     By doubling: after round i an end contains the 2**i chunks before it.
     """
     shift = 1
-    while shift < ends.shape[3]:
-        later = torch.addcmul(ends[..., shift:], decay[..., shift:], ends[..., :-shift])
-        ends = torch.cat([ends[..., :shift], later], dim=3)
-        longer = decay[..., shift:] * decay[..., :-shift]
-        decay = torch.cat([decay[..., :shift], longer], dim=3)
+    while shift < ends.shape[2]:
+        later = torch.addcmul(ends[:, :, shift:], decay[:, :, shift:], ends[:, :, :-shift])
+        ends = torch.cat([ends[:, :, :shift], later], dim=2)
+        longer = decay[:, :, shift:] * decay[:, :, :-shift]
+        decay = torch.cat([decay[:, :, :shift], longer], dim=2)
         shift *= 2
-    return F.pad(ends[..., :-1], (1, 0))
+    return F.pad(ends[:, :, :-1], (0, 0, 1, 0))
 
 
 def carried_back(
-    starts: Float[Tensor, "s n c chunks"], decay: Float[Tensor, "s n c chunks"]
-) -> Float[Tensor, "s n c chunks"]:
+    starts: Float[Tensor, "s n chunks c"], decay: Float[Tensor, "s n chunks c"]
+) -> Float[Tensor, "s n chunks c"]:
     """The same from the last chunk to the first."""
-    return carried(starts.flip(3), decay.flip(3)).flip(3)
+    return carried(starts.flip(2), decay.flip(2)).flip(2)
 
 
 class Steps:
@@ -125,28 +106,28 @@ class Steps:
     def __init__(
         self,
         chunks: Chunks,
-        u: Float[Tensor, "n c l"],
-        dt: Float[Tensor, "n c l"],
+        u: Float[Tensor, "n l c"],
+        dt: Float[Tensor, "n l c"],
         a: Float[Tensor, "c s"],
-        b: Float[Tensor, "n s l"],
-        c: Float[Tensor, "n s l"],
+        b: Float[Tensor, "n l s"],
+        c: Float[Tensor, "n l s"],
     ) -> None:
-        self.rate = a.T[:, None, :, None].expand(-1, len(u), -1, chunks.count).contiguous()
+        self.rate = a.T[:, None, None].expand(-1, len(u), chunks.count, -1).contiguous()
         steps = chunks.by_step(dt)
         self.whole_decay = torch.exp(self.rate * steps.sum(0))
         self.dt = steps.unbind()
         self.v = chunks.by_step(dt * u).unbind()
-        self.b = chunks.by_step(b).transpose(1, 2).unsqueeze(3).unbind()
-        self.c = chunks.by_step(c).transpose(1, 2).unsqueeze(3).unbind()
+        self.b = chunks.by_step(b).movedim(3, 1).unsqueeze(4).unbind()
+        self.c = chunks.by_step(c).movedim(3, 1).unsqueeze(4).unbind()
 
     def __len__(self) -> int:
         return len(self.dt)
 
-    def decay(self, t: int, *, out: Float[Tensor, "s n c chunks"]) -> Float[Tensor, "s n c chunks"]:
+    def decay(self, t: int, *, out: Float[Tensor, "s n chunks c"]) -> Float[Tensor, "s n chunks c"]:
         """What is left of the states after step `t`, between 0 and 1."""
         return torch.mul(self.rate, self.dt[t], out=out).exp_()
 
-    def new_states(self) -> Float[Tensor, "s n c chunks"]:
+    def new_states(self) -> Float[Tensor, "s n chunks c"]:
         """States of zero."""
         return torch.zeros_like(self.rate)
 
@@ -157,12 +138,12 @@ class LinearScan(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: FunctionCtx,
-        u: Float[Tensor, "n c l"],
-        dt: Float[Tensor, "n c l"],
+        u: Float[Tensor, "n l c"],
+        dt: Float[Tensor, "n l c"],
         a: Float[Tensor, "c s"],
-        b: Float[Tensor, "n s l"],
-        c: Float[Tensor, "n s l"],
-    ) -> Float[Tensor, "n c l"]:
+        b: Float[Tensor, "n l s"],
+        c: Float[Tensor, "n l s"],
+    ) -> Float[Tensor, "n l c"]:
         """Scan, and keep the inputs and the states at the start of each block."""
         chunks = Chunks.of(u, a.shape[1])
         steps = Steps(chunks, u, dt, a, b, c)
@@ -174,7 +155,7 @@ class LinearScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: FunctionCtx, grad: Float[Tensor, "n c l"]
+        ctx: FunctionCtx, grad: Float[Tensor, "n l c"]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Scan back, from states that are computed again a block at a time."""
         u, dt, a, b, c, kept = ctx.saved_tensors  # type: ignore[attr-defined]
@@ -188,7 +169,7 @@ class LinearScan(torch.autograd.Function):
         return grad_v * dt, grad_dt, grad_a, chunks.by_token(grad_b), chunks.by_token(grad_c)
 
 
-def ends(steps: Steps) -> Float[Tensor, "s n c chunks"]:
+def ends(steps: Steps) -> Float[Tensor, "s n chunks c"]:
     """States at the end of each chunk that starts from zero."""
     h, decay = steps.new_states(), steps.new_states()
     for t in range(len(steps)):
@@ -197,8 +178,8 @@ def ends(steps: Steps) -> Float[Tensor, "s n c chunks"]:
 
 
 def outputs(
-    steps: Steps, h: Float[Tensor, "s n c chunks"]
-) -> tuple[Float[Tensor, "steps n c chunks"], Float[Tensor, "blocks s n c chunks"]]:
+    steps: Steps, h: Float[Tensor, "s n chunks c"]
+) -> tuple[Float[Tensor, "steps n chunks c"], Float[Tensor, "blocks s n chunks c"]]:
     """Output of every step from the right starts, and the states before every block."""
     decay = steps.new_states()
     y = h.new_empty(len(steps), *h.shape[1:])
@@ -212,8 +193,8 @@ def outputs(
 
 
 def starts_of_adjoint(
-    steps: Steps, grad_y: Float[Tensor, "steps n c chunks"]
-) -> Float[Tensor, "s n c chunks"]:
+    steps: Steps, grad_y: Float[Tensor, "steps n chunks c"]
+) -> Float[Tensor, "s n chunks c"]:
     """Gradient of the state before each chunk, as if nothing came after the chunk."""
     g, decay = steps.new_states(), steps.new_states()
     for t in reversed(range(len(steps))):
@@ -223,9 +204,9 @@ def starts_of_adjoint(
 
 def gradients(
     steps: Steps,
-    kept: Float[Tensor, "blocks s n c chunks"],
-    grad_y: Float[Tensor, "steps n c chunks"],
-    g: Float[Tensor, "s n c chunks"],
+    kept: Float[Tensor, "blocks s n chunks c"],
+    grad_y: Float[Tensor, "steps n chunks c"],
+    g: Float[Tensor, "s n chunks c"],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of v, of dt through the decay, of a, b and c.
 
@@ -236,7 +217,7 @@ def gradients(
         g: Gradient of the state after each chunk; used up.
     """
     grad_v, grad_dt = torch.empty_like(grad_y), torch.empty_like(grad_y)
-    n_states, n, _, count = g.shape
+    n_states, n, count, _ = g.shape
     grad_b, grad_c = grad_y.new_empty(2, len(steps), n_states, n, count)
     grad_rate, work = torch.zeros_like(g), torch.empty_like(g)
     h, decay = g.new_empty(BLOCK + 1, *g.shape), g.new_empty(BLOCK, *g.shape)
@@ -249,12 +230,12 @@ def gradients(
         for i in reversed(range(BLOCK)):
             t = first + i
             g.addcmul_(steps.c[t], grad_y[t])
-            torch.sum(torch.mul(h[i + 1], grad_y[t], out=work), 2, out=grad_c[t])
-            torch.sum(torch.mul(g, steps.v[t], out=work), 2, out=grad_b[t])
+            torch.sum(torch.mul(h[i + 1], grad_y[t], out=work), 3, out=grad_c[t])
+            torch.sum(torch.mul(g, steps.v[t], out=work), 3, out=grad_b[t])
             torch.sum(torch.mul(g, steps.b[t], out=work), 0, out=grad_v[t])
             g.mul_(decay[i])
             torch.mul(g, h[i], out=work)
             grad_rate.addcmul_(work, steps.dt[t])
             torch.sum(work.mul_(steps.rate), 0, out=grad_dt[t])
-    grad_b, grad_c = grad_b.transpose(1, 2).contiguous(), grad_c.transpose(1, 2).contiguous()
-    return grad_v, grad_dt, grad_rate.sum((1, 3)).T, grad_b, grad_c
+    grad_a = grad_rate.sum((1, 2)).T
+    return grad_v, grad_dt, grad_a, grad_b.movedim(1, 3), grad_c.movedim(1, 3)
