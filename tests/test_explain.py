@@ -60,6 +60,20 @@ def test_each_test_knee_has_an_overlap_per_head(finished, knees):
     assert (table["cartilage_share"] == 64 / 24**3).all()
 
 
+def test_shares_of_the_saliency_by_region_add_up_to_one(finished):
+    table = read_overlaps(finished.overlap)
+    shares = table[[c for c in table.columns if c.startswith("mass_") and "within" not in c]]
+    assert shares.drop(columns="mass_roi").sum(axis=1).to_numpy() == pytest.approx(1)
+    two = table["mass_femoral_cartilage"] + table["mass_medial_tibial_cartilage"]
+    assert two.to_numpy() == pytest.approx(table["mass_roi"].to_numpy(), rel=1e-5)
+
+
+def test_saliency_within_a_distance_of_cartilage_rises_with_it(finished):
+    table = read_overlaps(finished.overlap)
+    columns = ["mass_roi", *(f"mass_within_{mm}mm" for mm in (1, 2, 5, 10, 20))]
+    assert (table[columns].diff(axis=1).iloc[:, 1:] >= -1e-6).all(axis=None)
+
+
 def test_exemplars_are_one_knee_a_grade_chosen_without_a_model(finished, knees):
     kept = {e.case_id: e.kl for e in read_exemplars(finished.exemplars)}
     assert sorted(kept.values()) == [0, 1, 2, 3, 4]

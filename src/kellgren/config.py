@@ -19,6 +19,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Label = Annotated[int, Field(ge=1, le=255)]
+RegionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 
 class Settings(BaseModel):
@@ -47,7 +49,7 @@ class CohortSettings(Settings):
 
     table: Path | None = None
     phantom: PhantomSettings | None = None
-    cartilage: tuple[Annotated[int, Field(ge=1, le=255)], ...] = (2, 4, 5)
+    cartilage: tuple[Label, ...] = (2, 4, 5)
 
     @model_validator(mode="after")
     def _one_source(self) -> "CohortSettings":
@@ -142,6 +144,9 @@ class ExplanationSettings(Settings):
     such copies, "integrated_gradients" sums it over `steps` points from the mean to the volume,
     and "occlusion" sets one `window` of voxels after the other to the mean.
 
+    `regions` names the labels of the mask whose share of the saliency is measured; the default are
+    those of OAIZIB-CM. What no region names counts as background.
+
     `exemplars` are the cases whose maps are kept; empty means one per KL grade, the test knee of
     that grade whose share of cartilage is the median one, so that no model chooses its own picture.
     """
@@ -153,6 +158,13 @@ class ExplanationSettings(Settings):
     noise_sd: NotNegative = 0.05
     steps: Annotated[int, Field(ge=2)] = 32
     window: Grid = (8, 8, 8)
+    regions: dict[RegionName, tuple[Label, ...]] = {
+        "femur": (1,),
+        "femoral_cartilage": (2,),
+        "tibia": (3,),
+        "medial_tibial_cartilage": (4,),
+        "lateral_tibial_cartilage": (5,),
+    }
     exemplars: tuple[str, ...] = ()
 
 

@@ -23,11 +23,12 @@ from kellgren.faults import InputError
 from kellgren.files import write_json
 from kellgren.learn.attribution import METHODS, Image
 from kellgren.learn.dataset import batches
+from kellgren.learn.explain import cartilage_of
 from kellgren.learn.heads import Task, weighted_tasks
 from kellgren.learn.model import HierarchicalNet, build_model, load_model, settings_of, training_of
 from kellgren.learn.train import deterministic
 from kellgren.runs import Run
-from kellgren.store import Prepared, Store
+from kellgren.store import Store
 from kellgren.tables import write_csv
 
 MEASURES = ("mass_roi", "top1_roi", "dice_5", "dice_10")
@@ -82,7 +83,7 @@ def control(
                 for head, saliency in maps.items():
                     values = saliency[i].cpu().numpy()
                     keys = {"case_id": case.case_id, "head": head, "control": "untrained"}
-                    rows.append({**keys, **_measures(values, cartilage_of(knee, store))})
+                    rows.append({**keys, **_measures(values, cartilage_of(knee, store.cartilage))})
             deleted += deletion(model, store, batch.cases, image=batch.image, tasks=tasks)
             done += len(batch.cases)
             watch(done)
@@ -103,13 +104,13 @@ def anatomical_controls(store: Store, cases: Sequence[Case]) -> Iterator[Row]:
     masked = [case for case in cases if case.segmentation is not None]
     test = [case for case in masked if case.split == "test"]
     mean = controls.mean_mask(
-        cartilage_of(store.load(c.case_id), store) for c in masked if c.split == "train"
+        cartilage_of(store.load(c.case_id), store.cartilage) for c in masked if c.split == "train"
     )
     others = controls.partners(len(test))
     for i, case in enumerate(test):
         knee = store.load(case.case_id)
-        cartilage = cartilage_of(knee, store)
-        other = cartilage_of(store.load(test[others[i]].case_id), store)
+        cartilage = cartilage_of(knee, store.cartilage)
+        other = cartilage_of(store.load(test[others[i]].case_id), store.cartilage)
         edges = controls.gradient_magnitude(knee.image, spacing_mm=knee.spacing_mm)
         maps = {
             "uniform": controls.uniform(knee.image.shape),
@@ -153,7 +154,7 @@ def deletion(
     """
     before = model(image).logits
     chosen = {task.name: task.chosen(before[task.name]) for task in tasks}
-    masks = [cartilage_of(store.load(case.case_id), store) for case in cases]
+    masks = [cartilage_of(store.load(case.case_id), store.cartilage) for case in cases]
     moved = [np.roll(mask, [n // 2 for n in mask.shape], axis=(0, 1, 2)) for mask in masks]
     rows: list[Row] = []
     for region, regions in (("cartilage", masks), ("elsewhere", moved)):
@@ -194,17 +195,6 @@ def stages(model: HierarchicalNet) -> list[str]:
     children: list[tuple[str, nn.Module]] = list(model.encoder.named_children())
     held = [name for name, part in children if any(True for _ in part.parameters())]
     return ["heads", *(f"encoder.{name}" for name in reversed(held)), ""]
-
-
-def cartilage_of(knee: Prepared, store: Store) -> Bool[np.ndarray, "d h w"]:
-    """Voxels of cartilage on the network's grid.
-
-    Raises:
-        InputError: If the case has no mask.
-    """
-    if knee.mask is None:
-        raise InputError("a prepared case", "no mask", "a segmentation", "leave the case out")
-    return np.isin(knee.mask, store.cartilage)
 
 
 def _measures(

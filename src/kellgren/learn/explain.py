@@ -10,9 +10,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kellgren.analysis.overlap import saliency_overlap, top_threshold
+from kellgren.analysis.profile import distance_profile, regions
 from kellgren.cohort import Case
 from kellgren.config import ExplanationSettings
 from kellgren.exemplars import Exemplar, read_exemplars, write_exemplars
+from kellgren.faults import InputError
 from kellgren.files import write_json, write_text
 from kellgren.learn.attribution import METHODS
 from kellgren.learn.dataset import Batch, batches
@@ -65,7 +67,8 @@ def explain(
         for batch in batches(store, left, batch_size=training.batch_size, device=device):
             maps, rows = METHODS[settings.method](model, batch.image, tasks, settings), []
             for case, knee, head, saliency in _each(store, batch, maps):
-                rows.append(_overlap_row(case, knee, head, saliency, store.cartilage))
+                where = _measures(knee, saliency, labels=store.cartilage, settings=settings)
+                rows.append({"case_id": case.case_id, "head": head, **where})
                 if case.case_id in exemplars:
                     pictures.append(_exemplar(run, case, knee, head, saliency, store.cartilage))
                     _write_map(run, case, knee, head, saliency)
@@ -122,25 +125,38 @@ def _each(
             yield case, knee, head, saliency[i].cpu().numpy()
 
 
-def _cartilage(knee: Prepared, labels: tuple[int, ...]) -> Bool[np.ndarray, "d h w"]:
+def cartilage_of(knee: Prepared, labels: tuple[int, ...]) -> Bool[np.ndarray, "d h w"]:
+    """Voxels of cartilage on the network's grid.
+
+    Raises:
+        InputError: If the case has no mask.
+    """
     if knee.mask is None:
-        raise ValueError("a knee without a mask has no cartilage to compare with")
+        raise InputError("a prepared case", "no mask", "a segmentation", "leave the case out")
     return np.isin(knee.mask, labels)
 
 
-def _overlap_row(
-    case: Case,
+def _measures(
     knee: Prepared,
-    head: str,
     saliency: Float[np.ndarray, "d h w"],
+    *,
     labels: tuple[int, ...],
+    settings: ExplanationSettings,
 ) -> dict[str, object]:
-    overlap = asdict(saliency_overlap(saliency, _cartilage(knee, labels)))
-    shares = {
-        "cartilage_share": knee.cartilage_share,
-        "cartilage_share_scan": knee.cartilage_share_scan,
-    }
-    return {"case_id": case.case_id, "head": head, **overlap, **shares}
+    """Overlap with cartilage, and where the saliency lies that misses it."""
+    cartilage = cartilage_of(knee, labels)
+    measures: dict[str, object] = asdict(saliency_overlap(saliency, cartilage))
+    measures["cartilage_share_scan"] = knee.cartilage_share_scan
+    mass = 0.0
+    for ring in distance_profile(saliency, cartilage, spacing_mm=knee.spacing_mm):
+        mass += ring.mass
+        if 0 < ring.up_to_mm < np.inf:
+            measures[f"mass_within_{ring.up_to_mm:g}mm"] = mass
+    labelled = np.asarray(knee.mask, dtype=np.int64)
+    for region in regions(saliency, labelled, names=settings.regions):
+        measures[f"mass_{region.name}"] = region.mass
+        measures[f"enrichment_{region.name}"] = region.enrichment
+    return measures
 
 
 def _exemplar(
@@ -152,7 +168,7 @@ def _exemplar(
     labels: tuple[int, ...],
 ) -> Exemplar:
     """The slices with the most cartilage, seen from the side and from the front."""
-    cartilage = _cartilage(knee, labels)
+    cartilage = cartilage_of(knee, labels)
     d = int(cartilage.sum(axis=(1, 2)).argmax())
     w = int(cartilage.sum(axis=(0, 1)).argmax())
     scaled = saliency / max(float(saliency.max()), np.finfo(np.float32).tiny)
