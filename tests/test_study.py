@@ -379,3 +379,72 @@ class TestExemplars:
         np.savez(tmp_path / "e.npz", **{"0/kl": np.asarray(3)})
         with pytest.raises(InputError, match="no array 0/case_id"):
             read_exemplars(tmp_path / "e.npz")
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory):
+    """Five seeds of two methods, with features, and the sex of each case."""
+    folder = tmp_path_factory.mktemp("seeded")
+    names = [f"m3t-{s}-s{seed}" for s in ("single_kl", "dual") for seed in range(5)]
+    runs = [with_features(made_run(folder, name, seed=i)) for i, name in enumerate(names)]
+    sex = np.where(np.arange(len(CASES)) < 15, "female", "male")
+    covariates = pd.DataFrame({"case_id": CASES, "sex": sex})
+    return analyze(runs, settings=SETTINGS, covariates=covariates)
+
+
+class TestFurtherTables:
+    def test_five_seeds_make_a_claim_about_methods_and_one_seed_does_not(self, seeded, study):
+        assert set(seeded.seeds["about"]) == {"two methods"}
+        assert set(study.seeds["about"]) == {"the trained networks, not the methods"}
+        assert study.seeds[["se_seeds", "se_both", "p"]].isna().all(axis=None)
+        assert (seeded.seeds["se_both"] > seeded.seeds["se_seeds"]).all()
+
+    def test_the_mean_over_seeds_is_that_of_the_performance_table(self, seeded):
+        row = seeded.seeds.query("task == 'kl' and metric == 'accuracy'").iloc[0]
+        rows = seeded.performance.query("task == 'kl' and metric == 'accuracy'")
+        means = rows.groupby("supervision")["value"].mean()
+        assert (row["model"], row["reference"]) == ("m3t-dual", "m3t-single_kl")
+        assert row["model_mean"] == pytest.approx(means["dual"])
+        assert row["difference"] == pytest.approx(means["dual"] - means["single_kl"])
+
+    def test_every_difference_has_what_it_could_not_have_found(self, study):
+        rows = study.comparisons.query("metric != 'accuracy' or task != 'oa'")
+        np.testing.assert_allclose(rows["mde"] / rows["se"], 2.8015852, atol=1e-6)
+        tested = study.comparisons["p_max_t"].dropna()
+        assert len(tested) == len(study.comparisons)
+        assert tested.between(0, 1).all()
+
+    def test_temperatures_come_from_training_predictions(self, seeded):
+        scaled = seeded.calibration.query("scaling == 'temperature'")
+        assert set(scaled["head"]) == {"oa", "kl"}
+        assert scaled["temperature"].between(1 / 50, 50).all()
+        assert (scaled["temperature_low"] <= scaled["temperature"]).all()
+        counts = seeded.reliability.groupby(["supervision", "seed", "head", "scaling"])["count"]
+        assert (counts.sum() == len(CASES)).all()
+
+    def test_only_a_model_with_two_heads_can_contradict_itself(self, seeded):
+        assert set(seeded.hierarchy["supervision"]) == {"dual"}
+        by_grade = seeded.hierarchy.query("stratum != 'all'").groupby("seed")["inconsistent"].sum()
+        whole = seeded.hierarchy.query("stratum == 'all'").set_index("seed")["inconsistent"]
+        pd.testing.assert_series_equal(by_grade, whole, check_dtype=False)
+
+    def test_scores_are_shares_of_their_ceiling(self, seeded):
+        np.testing.assert_allclose(
+            seeded.noise["share"], seeded.noise["value"] / seeded.noise["ceiling"]
+        )
+        assert set(seeded.noise["agreement"]) == {0.6, 0.7, 0.8}
+
+    def test_strata_add_up_and_are_absent_without_covariates(self, seeded, study):
+        n = seeded.strata.query("metric == 'auc'").groupby(["supervision", "seed"])["n"].sum()
+        assert (n == len(CASES)).all()
+        assert study.strata.empty
+
+    def test_features_of_two_seeds_are_likened_and_of_two_methods_and_seeds_not(self, seeded):
+        assert set(seeded.similarity["differ_in"]) == {"seed", "supervision"}
+        assert len(seeded.similarity) == 2 * 10 + 5
+        assert seeded.similarity["cka"].between(0, 1 + 1e-9).all()
+
+    def test_axes_of_the_training_split_stand_beside_that_of_the_test_split(self, seeded):
+        assert set(seeded.order["axis"]) == {"test", "train", "supervised"}
+        assert seeded.order.query("axis == 'train'")["rho_kl"].gt(0).all()
+        assert seeded.representation["similarity_p"].between(0, 1).all()
