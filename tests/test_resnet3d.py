@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from kellgren.learn.backbones.conv3d import Conv3d, takes_slow_path
+from kellgren.learn.backbones.conv3d import Conv3d, takes_slow_path, too_narrow_for_bfloat16
 from kellgren.learn.backbones.recompute import recompute_activations
 from kellgren.learn.backbones.residual import (
     BasicBlock,
@@ -246,6 +246,38 @@ def test_onednn_is_taken_where_aten_would_not_and_nowhere_else():
     with torch.autocast("cpu", torch.bfloat16):
         assert not takes_slow_path(x, ours.weight)
         assert ours(x).dtype == torch.bfloat16
+
+
+NARROW = [
+    ((2, 4, 4), {}),
+    ((1, 1, 1), {"stride": 2}),
+    ((8, 1, 1), {"stride": 2}),
+    ((3, 8, 8), {"kernel": 5}),
+]
+
+
+@pytest.mark.parametrize(("grid", "shape"), NARROW)
+def test_in_bfloat16_a_narrow_volume_trains_in_float32(grid, shape):
+    """There, oneDNN leaves gradients of weights unwritten: random numbers, NaN, or a crash."""
+    ours, plain, x = single(16, grid, **shape)
+    assert too_narrow_for_bfloat16(x, ours.weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = with_gradients(ours, x)
+    assert found[0].dtype == torch.float32
+    for one, expected in zip(found, with_gradients(plain, x), strict=True):
+        scale = expected.abs().max().item()
+        torch.testing.assert_close(one, expected, rtol=1e-5, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize("shape", [{}, {"stride": 2}, {"dilation": 2}, {"kernel": 1}])
+@pytest.mark.parametrize("grid", [(4, 4, 4), (4, 7, 12), (10, 8, 8)])
+def test_in_bfloat16_a_wider_volume_has_gradients_near_those_of_float32(grid, shape):
+    ours, plain, x = single(16, grid, **shape)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = with_gradients(ours, x)
+    assert found[0].dtype == torch.bfloat16
+    for one, expected in zip(found, with_gradients(plain, x), strict=True):
+        assert (one - expected).abs().max() < 0.05 * expected.abs().max()
 
 
 def test_a_frozen_weight_or_input_asks_for_no_gradient():

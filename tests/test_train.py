@@ -95,7 +95,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_name(store, knees, tmp_path)
 
 
 KILLED = """
-import os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 import torch
 from kellgren.cohort import Case
@@ -105,7 +105,7 @@ from kellgren.runs import Run
 from kellgren.store import Store
 from tests.conftest import made_case
 
-folder, prepared, knees, name, at = sys.argv[1:6]
+folder, prepared, knees, name, at, options = sys.argv[1:7]
 cases = [made_case(Path(knees), i, "train", i % 5) for i in range(10)]
 def watch(step):
     if step.epoch * step.steps + step.step == int(at):
@@ -113,15 +113,29 @@ def watch(step):
 train(
     Run.at(Path(folder) / name), Store(Path(prepared), (24, 24, 24), (2, 4, 5)), cases,
     backbone=BackboneSettings(size="small", grid=(24, 24, 24)),
-    training=TrainingSettings(epochs=3, batch_size=4, lr=1e-3, threads=1),
+    training=TrainingSettings(epochs=3, batch_size=4, lr=1e-3, threads=1, **json.loads(options)),
     device=torch.device("cpu"), watch=watch,
 )
 """
 
 
-@pytest.mark.parametrize("name", ["resnet3d-dual-s0", "nnmamba-single_kl-s1"])
-def test_a_run_killed_twice_ends_with_the_bits_of_an_undisturbed_one(name, store, knees, tmp_path):
-    straight = trained(tmp_path / "straight", store, knees, name=name)
+EVERY_MEANS = {
+    "precision": "bfloat16",
+    "accumulate": 2,
+    "checkpoint": True,
+    "channels_last": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("resnet3d-dual-s0", {}), ("nnmamba-single_kl-s1", {}), ("resnet3d-dual-s0", EVERY_MEANS)],
+)
+def test_a_run_killed_twice_ends_with_the_bits_of_an_undisturbed_one(
+    name, options, store, knees, tmp_path
+):
+    training = BRIEF.model_copy(update=options)
+    straight = trained(tmp_path / "straight", store, knees, training, name)
     killed = Run.at(tmp_path / "killed" / name)
     root = str(Path(__file__).parents[1])
     for at in ("4", "7"):
@@ -135,14 +149,15 @@ def test_a_run_killed_twice_ends_with_the_bits_of_an_undisturbed_one(name, store
                 str(tmp_path / "again"),
                 name,
                 at,
+                json.dumps(options),
             ],
             cwd=root,
-            env={**os.environ, "PYTHONPATH": root},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *sys.path])},
             check=False,
             capture_output=True,
         )
         assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
         assert not killed.weights.exists()
     assert killed.checkpoint.exists()
-    trained(tmp_path / "killed", store, knees, name=name)
+    trained(tmp_path / "killed", store, knees, training, name)
     assert killed.weights.read_bytes() == straight.weights.read_bytes()

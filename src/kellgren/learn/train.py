@@ -10,7 +10,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -30,6 +30,7 @@ from kellgren.files import completed, digest_of, digest_of_file, write_json
 from kellgren.learn.backbones import Encoder
 from kellgren.learn.dataset import Batch, batches, epoch_order
 from kellgren.learn.heads import Task, supervised_loss, weighted_tasks
+from kellgren.learn.means import Means, Share, shares
 from kellgren.learn.model import HierarchicalNet, build_model
 from kellgren.learn.weights import load_weights, sha256_of
 from kellgren.runs import Run
@@ -89,6 +90,7 @@ def train(
     if run.weights.exists():
         run.checkpoint.unlink(missing_ok=True)
         return
+    means = Means.of(training, device)
     with deterministic(training.threads):
         started = time.time()
         torch.manual_seed(run.seed)
@@ -96,24 +98,30 @@ def train(
             run.backbone, settings=backbone, supervision=run.supervision, training=training
         )
         started_from = _start(model, backbone)
+        made_with = {**_made_with(device), "fused": means.fused}
         write_json(
             run.settings_file,
-            {"asked": asked, "made_with": _made_with(device), "started_from": started_from},
+            {"asked": asked, "made_with": made_with, "started_from": started_from},
         )
-        model = model.to(device)
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=training.lr, weight_decay=training.weight_decay
-        )
+        means.prepare(model.to(device))
+        optimizer = means.optimizer(model, training)
         log = _restore(run, model, optimizer, asked=digest_of(asked), device=device)
         weights = weighted_tasks(run.supervision, training)
         for epoch in range(len(log), training.epochs):
             order = [cases[i] for i in epoch_order(len(cases), seed=run.seed, epoch=epoch)]
             knees = batches(store, order, batch_size=training.batch_size, device=device)
-            steps = math.ceil(len(cases) / training.batch_size)
+            parts = shares(len(cases), batch_size=training.batch_size, accumulate=means.accumulate)
             torch.manual_seed(_epoch_seed(run.seed, epoch))
-            seen = _seen(run, watch, epoch=epoch, epochs=training.epochs, steps=steps)
-            log.append(train_epoch(model, optimizer, knees, weights=weights, seen=seen))
-            log[-1] = {"epoch": epoch + 1, "lr": training.lr, **log[-1]}
+            seen = _seen(run, watch, epoch=epoch, epochs=training.epochs, steps=len(parts))
+            row = train_epoch(
+                model,
+                optimizer,
+                zip(knees, parts, strict=True),
+                weights=weights,
+                means=means,
+                seen=seen,
+            )
+            log.append({"epoch": epoch + 1, "lr": training.lr, **row})
             _save(run, model, optimizer, log=log, asked=digest_of(asked))
         _finish(run, model, log=log, seconds=time.time() - started)
 
@@ -121,28 +129,33 @@ def train(
 def train_epoch(
     model: HierarchicalNet,
     optimizer: torch.optim.Optimizer,
-    knees: Iterator[Batch],
+    knees: Iterable[tuple[Batch, Share]],
     *,
     weights: Mapping[Task, float],
+    means: Means,
     seen: Callable[[int, float], None],
 ) -> LogRow:
     """One pass over the knees; mean loss of the objective and of each head, and the seconds."""
     model.train()
     started, sums, n = time.time(), dict.fromkeys(["loss", *(t.name for t in weights)], 0.0), 0
-    for step, batch in enumerate(knees):
-        output = model(batch.image)
-        losses = {task.name: task.loss(output.logits[task.name], batch.kl) for task in weights}
+    for step, (batch, share) in enumerate(knees):
+        with means.autocast():
+            logits = model(batch.image).logits
+        losses = {task.name: task.loss(logits[task.name].float(), batch.kl) for task in weights}
         loss = supervised_loss(losses, weights)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
+        if share.first:
+            optimizer.zero_grad()
+        torch.autograd.backward(share.weight * loss)
+        if share.last:
+            optimizer.step()
         n += len(batch.cases)
-        for name, value in {"loss": loss, **losses}.items():
-            sums[name] += value.item() * len(batch.cases)
-        seen(step, loss.item())
+        values = torch.stack([loss, *losses.values()]).tolist()
+        for name, value in zip(sums, values, strict=True):
+            sums[name] += value * len(batch.cases)
+        seen(step, values[0])
     names = {name: name if name == "loss" else f"loss_{name}" for name in sums}
-    means = {names[name]: total / n for name, total in sums.items()}
-    return {**means, "seconds": time.time() - started}
+    averages = {names[name]: total / n for name, total in sums.items()}
+    return {**averages, "seconds": time.time() - started}
 
 
 @contextmanager
@@ -278,9 +291,14 @@ def _restore(
         )
     model.load_state_dict(_with_prefix(tensors, "model."))
     states: dict[int, dict[str, Tensor]] = {}
+    parameters = list(model.parameters())
     for name, tensor in _with_prefix(tensors, "optimizer.").items():
         index, key = name.split(".", 1)
-        states.setdefault(int(index), {})[key] = tensor.cpu() if key == "step" else tensor
+        # A fused update walks weights and moments in the order in which they lie in memory.
+        laid_out = torch.empty_like(parameters[int(index)])
+        states.setdefault(int(index), {})[key] = (
+            tensor.cpu() if key == "step" else laid_out.copy_(tensor)
+        )
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     log: list[LogRow] = json.loads(metadata["log"])
     return log

@@ -1,8 +1,12 @@
-"""Three-dimensional convolution that keeps single small volumes off ATen's slow path on a CPU.
+"""Three-dimensional convolution that mends two weaknesses of small volumes on a CPU.
 
 ATen sends a float32 convolution of one volume with small kernels to its im2col code where batch
 times channels times the first two axes of the grid are at most 20,480, and all others to oneDNN
 (`ConvParams::use_mkldnn` in PyTorch). oneDNN is two to four times as fast there, too.
+
+In bfloat16, oneDNN as PyTorch 2.13 ships it leaves parts of the gradient of the weights unwritten
+where the volume is no wider than the kernel: they hold whatever lay in memory, and some shapes end
+the process. Such layers cost next to nothing, so they stay in float32.
 """
 
 from typing import Any
@@ -19,11 +23,14 @@ Triple = tuple[int, int, int]
 
 
 class Conv3d(nn.Conv3d):
-    """`torch.nn.Conv3d`, through oneDNN also where ATen would not choose it."""
+    """`torch.nn.Conv3d`, through oneDNN also where ATen would not choose it, and never unsafely."""
 
     def _conv_forward(
         self, x: Float[Tensor, "n c d h w"], weight: Tensor, bias: Tensor | None
     ) -> Float[Tensor, "n c_out d2 h2 w2"]:
+        if torch.is_autocast_enabled("cpu") and too_narrow_for_bfloat16(x, weight):
+            with torch.autocast("cpu", enabled=False):
+                return self._conv_forward(x.float(), weight, bias)
         plain = self.groups > 1 or isinstance(self.padding, str) or self.padding_mode != "zeros"
         if plain or not takes_slow_path(x, weight):
             return super()._conv_forward(x, weight, bias)
@@ -91,3 +98,11 @@ def takes_slow_path(
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     )
+
+
+def too_narrow_for_bfloat16(
+    x: Float[Tensor, "n c d h w"], weight: Float[Tensor, "c_out c kd kh kw"]
+) -> bool:
+    """Whether a kernel wider than one voxel spans a whole axis of a volume on a CPU."""
+    axes = zip(x.shape[2:], weight.shape[2:], strict=True)
+    return x.device.type == "cpu" and any(k > 1 and n <= k for n, k in axes)

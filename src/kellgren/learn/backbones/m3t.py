@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kellgren.faults import InputError
+from kellgren.learn.backbones.conv3d import Conv3d
 from kellgren.learn.backbones.recompute import Recomputing
 from kellgren.learn.backbones.residual import ResidualNet, ResidualSize
 
@@ -128,10 +129,10 @@ class M3T(Recomputing):
         check_cube(grid, at_least=size.slice_net.stride)
         self.n_features, self.n_slices, self.slices = size.width, grid[0], size.slices
         self.block3d = nn.Sequential(
-            nn.Conv3d(1, size.channels, size.kernel, padding="same"),
+            Conv3d(1, size.channels, size.kernel, padding="same"),
             nn.BatchNorm3d(size.channels),
             nn.ReLU(inplace=True),
-            nn.Conv3d(size.channels, size.channels, size.kernel, padding="same"),
+            Conv3d(size.channels, size.channels, size.kernel, padding="same"),
             nn.BatchNorm3d(size.channels),
             nn.ReLU(inplace=True),
         )
