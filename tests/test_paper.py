@@ -22,7 +22,7 @@ from kellgren.analysis.calibration import (
     equal_width,
     reliability,
 )
-from kellgren.analysis.comparison import auc_covariance, delong, mcnemar
+from kellgren.analysis.comparison import auc_covariance, delong, mcnemar, mcnemar_chi_square
 from kellgren.analysis.embedding import kept_neighbours
 from kellgren.analysis.geometry import adjacent_distances, principal_axis, rho_of_auroc, spearman
 from kellgren.analysis.multiplicity import adjusted
@@ -245,6 +245,20 @@ class TestMcNemar:
     def test_exact_p_values_are_the_published_ones(self, b, c, p, decimals):
         assert mcnemar_of(b, c).p == pytest.approx(p, abs=0.5 * 10**-decimals)
         assert mcnemar_of(c, b).p == mcnemar_of(b, c).p
+
+    @pytest.mark.parametrize(
+        ("b", "c", "corrected", "plain"),
+        [
+            (121, 59, (20.67222, 5.450095e-06), (21.35556, 3.815136e-06)),
+            (70, 59, (0.7751938, 0.3786151), (0.9379845, 0.3327967)),
+            (80, 59, (2.87769784, 0.08981434), (3.17266187, 0.07488031)),
+            (86, 150, (16.81780, 4.114562e-05), (17.3559, 3.099e-05)),
+        ],
+    )
+    def test_chi_square_forms_are_the_published_ones(self, b, c, corrected, plain):
+        for expected, with_edwards in ((corrected, True), (plain, False)):
+            found = mcnemar_chi_square(b, c, corrected=with_edwards)
+            assert found == pytest.approx(expected, rel=2e-4 if expected is plain else 1e-6)
 
     @pytest.mark.parametrize(("b", "c", "p"), [(1, 7, 0.0390625), (10, 30, 0.00145049)])
     def test_mid_p_values_are_the_published_ones(self, b, c, p):

@@ -17,7 +17,8 @@ from kellgren.analysis.calibration import (
     oa_temperature,
     recalibration,
 )
-from kellgren.analysis.comparison import minimum_detectable
+from kellgren.analysis.chance import chance_levels
+from kellgren.analysis.comparison import auc_covariance, minimum_detectable
 from kellgren.analysis.multiplicity import max_t
 from kellgren.analysis.noise import noise_ceiling, read_again, reader, scores_under
 from kellgren.analysis.ordinal import ORDINAL, ordinal_performance
@@ -188,6 +189,22 @@ class TestNoise:
         p = made_predictions(kl=[0, 1, 2, 3, 4])
         found = scores_under(p, np.array([[0, 0, 0, 0, 0]]).T)
         assert np.isnan([found["oa", "auc"][0], found["kl", "macro_auc"][0]]).all()
+
+
+def test_a_model_of_shuffled_labels_is_inside_chance_everywhere():
+    """Above the 97.5th percentile of chance as often as chance is, and no AUC known from 0.5."""
+    chance = chance_levels(GRADES, rng=np.random.default_rng(0), shuffles=2000)
+    bounds = chance.query("rule == 'shuffled_97.5'").set_index(["task", "metric"])["value"]
+    above, apart = [], []
+    for seed in range(60):
+        kl = np.random.default_rng(seed).permutation(GRADES)
+        blind = replace(made_predictions(kl=kl, seed=seed, skill=2.0), kl=GRADES)
+        above += [METRICS[task][name](blind) > bound for (task, name), bound in bounds.items()]
+        se = np.sqrt(auc_covariance(GRADES >= 2, blind.score_oa[None])[1][0, 0])
+        apart.append(abs(METRICS["oa"]["auc"](blind) - 0.5) > 1.96 * se)
+    # five standard errors; the four metrics of one model go together
+    assert np.mean(above) <= 0.025 + 5 * np.sqrt(0.025 * 0.975 / 60)
+    assert np.mean(apart) <= 0.05 + 5 * np.sqrt(0.05 * 0.95 / 60)
 
 
 class TestCalibration:

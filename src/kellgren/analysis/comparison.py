@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.stats import binom, norm
+from scipy.stats import binom, chi2, norm
 
 from kellgren.analysis.performance import Metric, called_oa
 from kellgren.analysis.resampling import Resamples, resample, sampled
@@ -183,6 +183,24 @@ def mcnemar(
     tail = 2 * float(binom.cdf(min(b, c), b + c, 0.5))
     at = float(binom.pmf(min(b, c), b + c, 0.5))
     return McNemar(b, c, min(1.0, tail), min(1.0, tail - at))
+
+
+def mcnemar_chi_square(b: int, c: int, *, corrected: bool) -> tuple[float, float]:
+    """McNemar's statistic and its p-value by the chi-square distribution (McNemar 1947).
+
+    For comparison with others, such as the paper's author, who uses it where b + c is 25 or more.
+
+    Args:
+        b: Cases that only the model calls right.
+        c: Cases that only the reference calls right; b + c is at least 1.
+        corrected: Whether to take 1 off |b - c| (Edwards 1948).
+
+    >>> [round(value, 4) for value in mcnemar_chi_square(121, 59, corrected=False)]
+    [21.3556, 0.0]
+    """
+    gap = max(abs(b - c) - int(corrected), 0)
+    statistic = gap**2 / (b + c)
+    return statistic, float(chi2.sf(statistic, 1))
 
 
 def oa_mcnemar(model: Predictions, reference: Predictions) -> McNemar:
