@@ -101,29 +101,57 @@ def phantom(
 
 @app.command(name="import")
 def import_(
-    kind: Annotated[str, typer.Argument(help="Layout of the source: oaizib-cm.")],
-    source: Annotated[Path, typer.Argument(help="Folder of the released data.")],
-    out: Annotated[Path, typer.Option(help="Cohort table to write.")],
+    kind: Annotated[str, typer.Argument(help="Layout: oaizib-cm, oai, nnunet, bids or table.")],
+    source: Annotated[Path, typer.Argument(help="Folder of the data, or the table.")],
+    out: Annotated[Path | None, typer.Option(help="Cohort table to write.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what is found, what is missing and why.")
+    ] = False,
     tables_only: Annotated[
         bool, typer.Option("--tables-only", help="Do not ask for the images.")
     ] = False,
+    grades: Annotated[Path | None, typer.Option(help="Table of grades.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="kl=KLGrade: a column by another name.")
+    ] = None,
+    code: Annotated[list[str] | None, typer.Option(help="side:1=right: a code.")] = None,
+    constant: Annotated[
+        list[str] | None, typer.Option(help="side=right: one value for all.")
+    ] = None,
+    match: Annotated[str, typer.Option(help="Part of the name of the scans (bids).")] = "",
+    visit: Annotated[str, typer.Option(help="Visit 00 to 10 (oai).")] = "00",
+    test_share: Annotated[
+        float | None, typer.Option(help="Share of persons drawn for the test (oai).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of that draw.", min=0)] = 0,
 ) -> None:
-    """Write a cohort table from a released data set."""
-    from kellgren.cohort import summary, write_cohort
-    from kellgren.importers import IMPORTERS
+    """Write a cohort table from data in another layout."""
+    from kellgren.cohort import check_cohort, summary, write_cohort
+    from kellgren.importers import IMPORTERS, Options, codes_of, pairs
 
     if kind not in IMPORTERS:
         raise InputError(
             f"import {kind}", "an unknown layout", f"one of {list(IMPORTERS)}", "choose one of them"
         )
-    imported = IMPORTERS[kind](source, tables_only=tables_only)
-    write_cohort(out, imported.cases)
+    options = Options(
+        pairs(column or [], "--column"),
+        codes_of(code or []),
+        pairs(constant or [], "--constant"),
+        grades,
+        match,
+        visit,
+        test_share,
+        seed,
+    )
+    imported = IMPORTERS[kind](source, tables_only=tables_only or dry_run, options=options)
     typer.echo(summary(imported.cases).to_string(index=False))
-    if imported.without_grade:
-        names = ", ".join(imported.without_grade)
-        typer.echo(f"left out, no KL grade ({len(imported.without_grade)}): {names}")
-    for note in imported.notes:
-        typer.echo(note)
+    typer.echo(imported.report())
+    if dry_run:
+        return
+    if out is None:
+        raise InputError("import", "no --out", "the cohort table to write", "give --out FILE.csv")
+    check_cohort(imported.cases, str(source))
+    write_cohort(out, imported.cases)
     typer.echo(f"{out}: {len(imported.cases)} knees")
 
 

@@ -13,7 +13,7 @@ from kellgren.faults import InputError
 Rows = list[tuple[int, dict[str, str]]]
 
 
-def read_csv(path: Path) -> Rows:
+def read_csv(path: Path, *, delimiter: str = ",") -> Rows:
     """Rows of a CSV file as text, each with the number of its last line; empty lines are skipped.
 
     Raises:
@@ -22,7 +22,7 @@ def read_csv(path: Path) -> Rows:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
             lines = [(reader.line_num, cells) for cells in reader if any(cells)]
     except OSError as error:
         raise InputError(

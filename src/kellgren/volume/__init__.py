@@ -36,7 +36,7 @@ from kellgren.volume.intensity import clipped, foreground, n4
 from kellgren.volume.nifti import read_nifti, read_nifti_geometry, write_nifti
 from kellgren.volume.nrrd_file import data_file, read_nrrd
 from kellgren.volume.protocol import dess_warnings, geometry_warnings
-from kellgren.volume.series import dicom_files
+from kellgren.volume.series import dicom_files, series_label
 
 __all__ = [
     "Geometry",
@@ -57,6 +57,7 @@ __all__ = [
     "read_scan",
     "resample",
     "resample_mask",
+    "series_label",
     "shape_of",
     "share_of",
     "source_files",

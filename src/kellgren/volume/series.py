@@ -98,6 +98,39 @@ def _files(path: Path) -> Iterator[tuple[Path, Path | BytesIO]]:
         yield path, path
 
 
+@dataclass(frozen=True)
+class SeriesLabel:
+    """What a folder of DICOM files says of itself, by its first image.
+
+    Attributes:
+        description: Its name.
+        side: "right", "left" or None.
+        files: How many files there are.
+    """
+
+    description: str
+    side: str | None
+    files: int
+
+
+def series_label(folder: Path) -> SeriesLabel:
+    """The label of a series, without its pixels.
+
+    Raises:
+        InputError: If the folder cannot be read, or holds no DICOM image.
+    """
+    files = dicom_files(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for file in files:
+            first = _slice(file, file, pixels=False)
+            if first is not None:
+                return SeriesLabel(first.description, _side(folder, [first]), len(files))
+    raise InputError(
+        str(folder), "no DICOM image", "one DICOM series", "give the folder of the slices"
+    )
+
+
 def dicom_files(folder: Path) -> list[Path]:
     """Every plain file directly in the folder, by name.
 
@@ -123,10 +156,10 @@ def dicom_files(folder: Path) -> list[Path]:
     return files
 
 
-def _slice(path: Path, file: Path | BytesIO) -> _Slice | None:
+def _slice(path: Path, file: Path | BytesIO, *, pixels: bool = True) -> _Slice | None:
     """The image in the file; None where the file holds none."""
     try:
-        dataset = pydicom.dcmread(file)
+        dataset = pydicom.dcmread(file, stop_before_pixels=not pixels)
         if "Rows" not in dataset and "PixelData" not in dataset:
             return None
         return _Slice(

@@ -1,40 +1,19 @@
-"""Releases of public data sets, as cohorts."""
+"""The OAIZIB-CM release (Yao et al. 2024), as it is unpacked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
 
 from kellgren.cohort import Case, check_cohort, check_files
 from kellgren.faults import InputError
+from kellgren.importers.imported import Imported, coded
+from kellgren.importers.options import PLAIN, Options
 from kellgren.sheets import check_columns, number_or_none, read_csv, read_excel
 
-Value = TypeVar("Value")
 
-
-@dataclass(frozen=True)
-class Imported:
-    """What a release holds.
-
-    Attributes:
-        cases: Knees that have a grade, in the order of the release.
-        without_grade: Ids of the knees that are left out because they have none.
-        notes: What one should know before using them, as sentences.
-    """
-
-    cases: list[Case]
-    without_grade: list[str]
-    notes: list[str]
-
-
-class Importer(Protocol):
-    """Reads the folder of a release as it was unpacked."""
-
-    def __call__(self, root: Path, *, tables_only: bool = False) -> Imported:
-        """Read it; with `tables_only` the scans need not be there."""
-
-
-def import_oaizib_cm(root: Path, *, tables_only: bool = False) -> Imported:
+def import_oaizib_cm(
+    root: Path, *, tables_only: bool = False, options: Options = PLAIN
+) -> Imported:
     """Read OAIZIB-CM (Yao et al. 2024): 404 training and 103 test knees, 26 without a KL grade.
 
     Expects `imagesTr`, `labelsTr`, `imagesTs`, `labelsTs`, and the tables `subInfo_train` and
@@ -45,6 +24,7 @@ def import_oaizib_cm(root: Path, *, tables_only: bool = False) -> Imported:
         root: Folder of the release.
         tables_only: True if the scans need not exist; the cases carry the paths that they would
             have.
+        options: Nothing of them is needed; the release says it all.
 
     Raises:
         InputError: If a table is missing, two tables disagree, a cell cannot be used, or, unless
@@ -64,9 +44,6 @@ def import_oaizib_cm(root: Path, *, tables_only: bool = False) -> Imported:
     if not tables_only:
         check_files(cases)
     return Imported(cases, without_grade, _oaizib_notes(cases, without_grade))
-
-
-IMPORTERS: dict[str, Importer] = {"oaizib-cm": import_oaizib_cm}
 
 
 @dataclass(frozen=True)
@@ -123,28 +100,17 @@ def _oaizib_knee(row: dict[str, str], subject: str, where: str) -> _Knee:
             "a number such as 001 and a subject",
             "download the table again",
         )
-    kl = _code(row, "KLGrade", {grade: int(grade) for grade in "01234"} | {"": None}, where)
+    kl = coded(row, "KLGrade", {grade: int(grade) for grade in "01234"} | {"": None}, where)
     return _Knee(
         case_id=f"oaizib_{int(number):03d}",
         subject=subject,
-        side=_code(row, "KneeSide", {"1": "right", "2": "left"}, where),
+        side=coded(row, "KneeSide", {"1": "right", "2": "left"}, where),
         kl=kl,
         age=number_or_none(row["Age"], f"{where}, Age"),
-        sex=_code(row, "Gender", {"1": "male", "2": "female"}, where),
+        sex=coded(row, "Gender", {"1": "male", "2": "female"}, where),
         # One twin of the table writes the one unknown index as 0.
         bmi=None if row["BMI"] == "0" else number_or_none(row["BMI"], f"{where}, BMI"),
     )
-
-
-def _code(row: dict[str, str], column: str, codes: dict[str, Value], where: str) -> Value:
-    if row[column] not in codes:
-        raise InputError(
-            where,
-            f"{column} is {row[column][:80]!a}",
-            f"one of {[code for code in codes if code]}",
-            "download the table again",
-        )
-    return codes[row[column]]
 
 
 def _oaizib_case(knee: _Knee, kl: int, split: str, root: Path) -> Case:
