@@ -49,7 +49,6 @@ from kellgren.evidence import Evidence, Row
 from kellgren.labels import KL_GRADES, oa_from_kl
 from kellgren.tables import Predictions
 
-AGREEMENTS = (0.6, 0.7, 0.8)  # exact agreement of readers; 55 to 85 % is published for KL
 FOLDS = 5
 FEWEST_FOR_CKA = 4
 
@@ -69,10 +68,12 @@ def ordinal_rows(found: Evidence, resamples: Resamples) -> list[Row]:
     return rows
 
 
-def noise_rows(evidence: Sequence[Evidence], *, seed: int, draws: int) -> list[Row]:
+def noise_rows(
+    evidence: Sequence[Evidence], *, agreements: Sequence[float], seed: int, draws: int
+) -> list[Row]:
     """Each score beside its ceiling, and as it would be had the reference been read again."""
     kl, rows = evidence[0].predictions.kl, []
-    for agreement in AGREEMENTS:
+    for agreement in agreements:
         rng = np.random.default_rng(seed)
         ceilings = noise_ceiling(kl, agreement=agreement, rng=rng, draws=draws)
         of_key = {(row["task"], row["metric"]): row for row in ceilings.to_dict("records")}

@@ -19,6 +19,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Label = Annotated[int, Field(ge=1, le=255)]
 RegionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
@@ -37,7 +38,7 @@ class PhantomSettings(Settings):
     grid: Grid = (24, 48, 48)
     seed: Seed = 0
     contrast: Literal["real", "clear"] = "real"
-    agreement: Annotated[float, Field(gt=0, le=1)] = 0.8
+    agreement: Share = 0.8
 
 
 class CohortSettings(Settings):
@@ -169,11 +170,16 @@ class ExplanationSettings(Settings):
 
 
 class AnalysisSettings(Settings):
-    """How differences are tested, section 3.6."""
+    """How differences are tested, section 3.6.
+
+    `agreements` are the exact agreements of a reader for which the noise ceiling is stated; 0.55
+    to 0.85 is published for KL grades.
+    """
 
     resamples: Annotated[int, Field(ge=100)] = 10_000
     seed: Seed = 42
     paper_p: bool = False
+    agreements: tuple[Share, ...] = (0.6, 0.7, 0.8)
 
 
 class Study(Settings):

@@ -111,7 +111,12 @@ def analyze(
         ),
         comparisons=comparison_table(evidence, scores, resamples=drawn, settings=settings),
         seeds=seed_table(evidence, scores, settings=settings),
-        noise=tidy("noise", appraisal.noise_rows(evidence, seed=seed, draws=readings)),
+        noise=tidy(
+            "noise",
+            appraisal.noise_rows(
+                evidence, agreements=settings.agreements, seed=seed, draws=readings
+            ),
+        ),
         similarity=tidy("similarity", appraisal.similarity_rows(evidence)),
         **{
             name: tidy(name, [row for rows in of_runs for row in rows])
