@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import sys
 from dataclasses import replace
 
 import nibabel as nib
@@ -7,9 +8,19 @@ import numpy as np
 import pytest
 
 from kellgren.cohort import Case
+from kellgren.config import PreparationSettings
 from kellgren.faults import InputError
 from kellgren.store import Store, network_input
-from kellgren.volume import read_mask, read_scan, resample, resample_mask, share_of, zscore
+from kellgren.volume import (
+    foreground,
+    n4,
+    read_mask,
+    read_scan,
+    resample,
+    resample_mask,
+    share_of,
+    zscore,
+)
 
 SHAPE = (10, 14, 12)
 AFFINE = np.diag([0.7, 0.4, 0.4, 1.0])
@@ -228,3 +239,94 @@ class TestDigest:
         assert store.digest(["a"]) != both
         store.prepare(made_case(tmp_path, "a", seed=9))
         assert store.digest(["a", "b"]) != both
+
+
+class TestPreparation:
+    """Options of the study file; the paper's are the default."""
+
+    def made(self, folder, **settings):
+        case = made_case(folder)
+        store = Store(folder / "p", GRID, (2, 4, 5), PreparationSettings(**settings))
+        store.prepare(case)
+        return read_scan(case.image), store.load(case.case_id)
+
+    def test_each_option_makes_another_digest(self, tmp_path):
+        case, digests = made_case(tmp_path), set()
+        options = (
+            {},
+            {"normalisation": "foreground_zscore"},
+            {"clip_percentiles": (1, 99)},
+            {"resampling": "area"},
+            {"crop_mm": (4, 4, 4)},
+            {"mirror_left": False},
+        )
+        for n, settings in enumerate(options):
+            store = Store(tmp_path / str(n), GRID, (2, 4, 5), PreparationSettings(**settings))
+            store.prepare(case)
+            digests.add(store.digest(["knee"]))
+            with pytest.raises(InputError, match="other settings"):
+                replace(store, preparation=PreparationSettings(clip_percentiles=(2, 3))).load(
+                    "knee"
+                )
+        assert len(digests) == len(options)
+
+    def test_area_averages_what_trilinear_skips(self, tmp_path):
+        torch = pytest.importorskip("torch")
+        scan, knee = self.made(tmp_path, resampling="area")
+        expected = torch.nn.functional.adaptive_avg_pool3d(
+            torch.from_numpy(zscore(scan.voxels))[None], GRID
+        )
+        np.testing.assert_allclose(knee.image, expected[0].numpy(), rtol=2**-10, atol=1e-3)
+
+    def test_clipping_limits_both_ends(self, tmp_path):
+        scan, knee = self.made(tmp_path, clip_percentiles=(10, 90))
+        low, high = np.percentile(scan.voxels, (10, 90))
+        limited = zscore(np.clip(scan.voxels, np.float32(low), np.float32(high)))
+        np.testing.assert_allclose(knee.image, resample(limited, GRID), rtol=2**-10, atol=1e-3)
+
+    def test_the_foreground_has_mean_0_and_deviation_1(self, tmp_path):
+        scan, knee = self.made(tmp_path, normalisation="foreground_zscore")
+        tissue = scan.voxels[foreground(scan.voxels)]
+        expected = (resample(scan.voxels, GRID) - tissue.mean()) / tissue.std()
+        np.testing.assert_allclose(knee.image, expected, rtol=2**-10, atol=1e-3)
+
+    def test_a_crop_keeps_the_centre_and_its_own_spacing(self, tmp_path):
+        scan, knee = self.made(tmp_path, crop_mm=(4.2, 3.2, 3.2))
+        middle = scan.voxels[2:8, 2:10, 3:11]
+        mean, sd = scan.voxels.mean(), scan.voxels.std()
+        expected = (resample(np.ascontiguousarray(middle), GRID) - mean) / sd
+        np.testing.assert_allclose(knee.image, expected, rtol=2**-10, atol=1e-3)
+        assert knee.crop_mm == (4.2, 3.2, 3.2)
+        np.testing.assert_allclose(np.array(knee.spacing_mm) * GRID, (4.2, 3.2, 3.2), rtol=1e-5)
+
+    def test_a_crop_beyond_the_field_of_view_is_refused(self, tmp_path):
+        with pytest.raises(InputError, match=r"knee\.nii\.gz.*field of view of 7 mm"):
+            self.made(tmp_path, crop_mm=(50, 4, 4))
+
+    def test_mirroring_can_be_switched_off(self, tmp_path):
+        case = made_case(tmp_path, side="left")
+        store = Store(tmp_path / "p", GRID, (2,), PreparationSettings(mirror_left=False))
+        store.prepare(case)
+        right = replace(case, case_id="right", side="right")
+        store.prepare(right)
+        assert not store.load("knee").mirrored
+        np.testing.assert_array_equal(store.load("knee").image, store.load("right").image)
+
+    def test_n4_takes_out_a_smooth_field(self):
+        pytest.importorskip("SimpleITK", reason="the extra kellgren[n4] is not installed")
+        voxels = np.random.default_rng(0).normal(100, 3, (40, 64, 64)).astype(np.float32)
+        voxels[:, :10] = 5
+        field = np.linspace(0.6, 1.4, 40, dtype=np.float32)[:, None, None]
+        before, after = (v[:, 20:].mean(axis=(1, 2)) for v in (voxels * field, n4(voxels * field)))
+        assert after.std() / after.mean() < before.std() / before.mean() / 10
+
+    def test_n4_without_its_package_says_what_to_install(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "SimpleITK", None)
+        with pytest.raises(InputError, match=r"kellgren\[n4\]"):
+            n4(np.zeros((8, 8, 8), np.float32))
+
+    def test_the_stored_half_is_the_loaded_image(self, tmp_path, store):
+        store.prepare(made_case(tmp_path))
+        half = store.load_half("knee")
+        assert half.dtype == np.float16
+        np.testing.assert_array_equal(half.astype(np.float32), store.load("knee").image)

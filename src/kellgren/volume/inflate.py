@@ -55,6 +55,8 @@ def _read(path: Path, limit: int | None) -> bytes:
             )
         with path.open("rb") as file:
             content = file.read(limit)
+    except InputError:  # it is a ValueError, too
+        raise
     except FileNotFoundError:
         raise InputError(str(path), "no such file", "a scan file", "check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
