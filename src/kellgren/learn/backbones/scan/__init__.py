@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kellgren.faults import InputError
-from kellgren.learn.backbones.scan import convolution, cpu, published, slabs
+from kellgren.learn.backbones.scan import convolution, cpu, gpu, published, slabs
 
 Convolve = Callable[[Tensor, Tensor, Tensor], Tensor]
 Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -46,11 +46,12 @@ class Kernel:
 KERNELS: dict[str, Kernel] = {
     "slabs": Kernel(slabs.scan),
     "numba": Kernel(cpu.scan, ("cpu",), cpu.why_not, convolution.compiled),
+    "triton": Kernel(gpu.scan, ("cuda",), gpu.why_not),
     "mamba_ssm": Kernel(published.scan, ("cuda",), published.why_not),
 }
-"""Kernels by name: plain torch, compiled loops, and that of Mamba's authors."""
+"""Kernels by name: plain torch, compiled loops, a GPU program, and that of Mamba's authors."""
 
-BEST = {"cpu": "numba"}
+BEST = {"cpu": "numba", "cuda": "triton"}
 """The kernel that "auto" means, by type of device; "slabs" on any other."""
 
 
