@@ -140,7 +140,13 @@ class MambaLayer(nn.Module):
     def forward(self, x: Float[Tensor, "n c d h w"]) -> Float[Tensor, "n c d h w"]:
         """Apply the layer."""
         a = F.relu(self.norm(self.nin(x)))
-        mixed = self.mix(a.flatten(2).transpose(1, 2)).transpose(1, 2).view_as(a)
+        tokens = a.flatten(2).transpose(1, 2)
+        if a.dtype == torch.bfloat16:  # states that decay over a million tokens need float32
+            with torch.autocast(a.device.type, enabled=False):
+                mixed = self.mix(tokens.float())
+        else:
+            mixed = self.mix(tokens)
+        mixed = mixed.transpose(1, 2).view_as(a)
         return F.relu(self.norm2(self.nin2(mixed + a)))
 
     def mix(self, tokens: Float[Tensor, "n l c"]) -> Float[Tensor, "n l c"]:
