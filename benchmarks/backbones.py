@@ -71,7 +71,7 @@ def m3t_forward(options: argparse.Namespace) -> None:
         peer = m3t(options.m3t).eval()
         runs["peer"] = lambda: peer(x)
     with torch.no_grad():
-        found = in_turn(runs, times=2)
+        found = in_turn(runs, times=options.times)
     work = flops(M3T(M3T_SIZES["original"], grid), tuple(x.shape))
     for name, times in found.items():
         print(
@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--medicalnet", type=Path, help="folder of a clone of MedicalNet")
     parser.add_argument("--m3t", type=Path, help="folder of a clone of M3T")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--times", type=int, default=2, help="rounds of m3t that count")
     parser.add_argument("--side", type=int, default=128, help="side of M3T's cube")
     parser.add_argument("--grid", type=int, nargs=3, default=PAPER)
     options = parser.parse_args()
