@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from kellgren.analysis.geometry import severity_axis
+from kellgren.analysis.ordering import order
 from kellgren.config import Study
 from kellgren.exemplars import Exemplar
 from kellgren.results import COLUMNS, tidy
@@ -20,6 +21,9 @@ from kellgren.tables import Features
 BACKBONES = ("resnet3d", "m3t", "nnmamba")
 SUPERVISIONS = ("single_oa", "single_kl", "dual")
 CASES = 40
+BRANCHES = (("single_oa", "oa"), ("single_kl", "kl"), ("dual", "oa"), ("dual", "kl"))
+CONTROLS = ("uniform", "centre", "mean_cartilage", "image_gradient", "other_patient", "untrained")
+STAGES = ("heads", "encoder.layer2", "encoder.layer1", "whole network")
 SKILL = {"single_oa": 0.9, "single_kl": 0.8, "dual": 1.6}
 
 
@@ -45,6 +49,7 @@ def made_run(folder: Path, backbone: str, supervision: str, *, seed: int, cases:
     overlap.insert(0, "case_id", np.tile(ids, len(heads)))
     overlap["dice_ceiling_5"], overlap["dice_ceiling_10"] = 0.276, 0.148
     overlap["cartilage_share"] = 0.008
+    overlap["enrichment_1"], overlap["ap"] = overlap["top1_roi"] / 0.008, 0.05
     overlap.to_csv(run.overlap, index=False)
     return run
 
@@ -120,6 +125,84 @@ def made_embedding(seed: int, *, cases: int) -> pd.DataFrame:
     return tidy("embedding", rows)
 
 
+def made_order(seed: int, *, cases: int) -> pd.DataFrame:
+    """How two axes order the made grades, one better than the other."""
+    kl, rows = np.arange(cases) % 5, []
+    for backbone, supervision in product(BACKBONES, SUPERVISIONS):
+        rng = np.random.default_rng([BACKBONES.index(backbone), SUPERVISIONS.index(supervision)])
+        keys = {"backbone": backbone, "supervision": supervision, "seed": seed, "n": cases}
+        for axis, noise in (("test", 1.5), ("train", 1.6), ("supervised", 1.0)):
+            rows.append(
+                {**keys, "axis": axis, **asdict(order(kl + rng.normal(0, noise, cases), kl))}
+            )
+    return tidy("order", rows)
+
+
+def made_representation(seed: int, *, cases: int) -> pd.DataFrame:
+    """Shapes of feature spaces."""
+    found = {"triplet_order": 0.6, "straightness": 0.9, "participation_ratio": 1.3}
+    found |= {"effective_rank": 1.6, "similarity_rho": 0.5, "similarity_p": 0.001}
+    rows = [
+        {"backbone": b, "supervision": s, "seed": seed, "n": cases, "features": 6, **found}
+        for b, s in product(BACKBONES, SUPERVISIONS)
+    ]
+    return tidy("representation", rows)
+
+
+def made_similarity(seeds: tuple[int, ...], *, cases: int) -> pd.DataFrame:
+    """Likeness of Dual and Single-KL, and of two seeds where there are two."""
+    rows = []
+    for seed in seeds:
+        pair = {"model": f"m3t-dual-s{seed}", "reference": f"m3t-single_kl-s{seed}"}
+        rows.append(
+            {**pair, "differ_in": "supervision", "cka": 0.8, "cka_debiased": 0.7, "n": cases}
+        )
+    for other in seeds[1:]:
+        pair = {"model": f"m3t-dual-s{seeds[0]}", "reference": f"m3t-dual-s{other}"}
+        rows.append({**pair, "differ_in": "seed", "cka": 0.9, "cka_debiased": 0.85, "n": cases})
+    return tidy("similarity", rows)
+
+
+def made_controls(seed: int, *, cases: int) -> pd.DataFrame:
+    """Saliency of 0.06 that exceeds the first three controls and not the last three."""
+    rows = []
+    for backbone, (supervision, head), (place, control), metric in product(
+        BACKBONES, BRANCHES, enumerate(CONTROLS), ("mass_roi", "top1_roi", "dice_5", "dice_10")
+    ):
+        keys = {"backbone": backbone, "supervision": supervision, "seed": seed, "head": head}
+        value = 0.01 * (1 + 2 * place)
+        row = {**keys, "control": control, "metric": metric, "value": value, "n": cases}
+        row |= {"ci_low": value - 0.005, "ci_high": value + 0.005, "saliency": 0.06}
+        row |= {"difference": 0.06 - value, "difference_low": 0.05 - value}
+        rows.append({**row, "difference_high": 0.07 - value})
+    return tidy("controls", rows)
+
+
+def made_changes(seed: int, *, cases: int) -> dict[str, pd.DataFrame]:
+    """What deleting cartilage and randomising weights do to the made networks."""
+    deleted, shuffled = [], []
+    for backbone, (supervision, head) in product(BACKBONES, BRANCHES):
+        keys = {"backbone": backbone, "supervision": supervision, "seed": seed, "head": head}
+        for region, value in (("cartilage", 1.2), ("elsewhere", 0.4)):
+            ends = {"ci_low": value - 0.1, "ci_high": value + 0.1, "n": cases}
+            deleted.append({**keys, "region": region, "value": value, **ends})
+        for depth, stage in enumerate(STAGES, start=1):
+            rho = 0.9 - 0.2 * depth
+            shuffled.append({**keys, "depth": depth, "stage": stage, "rho": rho, "n": 5})
+    return {"deletion": tidy("deletion", deleted), "randomisation": tidy("randomisation", shuffled)}
+
+
+def made_repeatability(seeds: tuple[int, ...]) -> pd.DataFrame:
+    """Likeness of the maps of one knee from two seeds; none for one seed."""
+    rows = [
+        {"backbone": b, "supervision": s, "head": h, "case_id": "knee_003", "rho": 0.4}
+        | {"seed": seeds[0], "other_seed": other}
+        for b, (s, h) in product(BACKBONES, BRANCHES)
+        for other in seeds[1:]
+    ]
+    return tidy("repeatability", rows)
+
+
 @cache
 def made_result(seeds: tuple[int, ...] = (0,), *, cases: int = CASES) -> StudyResult:
     """The analysed study, with its protocol and pictures."""
@@ -138,11 +221,25 @@ def made_result(seeds: tuple[int, ...] = (0,), *, cases: int = CASES) -> StudyRe
             made_run(Path(folder), backbone, supervision, seed=seed, cases=cases)
             for backbone, supervision, seed in product(BACKBONES, SUPERVISIONS, seeds)
         ]
+        ids = [f"knee_{i:03d}" for i in range(cases)]
+        sexes = ["female", "male"] * (cases // 2)
         result = analyze(
-            runs, settings=study.analysis, name="made", protocol=study.model_dump(mode="json")
+            runs,
+            settings=study.analysis,
+            name="made",
+            protocol=study.model_dump(mode="json"),
+            covariates=pd.DataFrame({"case_id": ids, "sex": sexes}),
         )
+    changes = [made_changes(seed, cases=cases) for seed in seeds]
     return replace(
         result,
+        order=pd.concat([made_order(seed, cases=cases) for seed in seeds]),
+        representation=pd.concat([made_representation(seed, cases=cases) for seed in seeds]),
+        similarity=made_similarity(seeds, cases=cases),
+        controls=pd.concat([made_controls(seed, cases=cases) for seed in seeds]),
+        deletion=pd.concat([change["deletion"] for change in changes]),
+        randomisation=pd.concat([change["randomisation"] for change in changes]),
+        repeatability=made_repeatability(seeds),
         geometry=pd.concat([made_geometry(seed, cases=cases) for seed in seeds]),
         embedding=pd.concat([made_embedding(seed, cases=cases) for seed in seeds]),
         exemplars=made_exemplars(),

@@ -12,10 +12,12 @@ from kellgren.report import page, write_report
 from kellgren.report.figures import FIGURES
 from kellgren.report.findings import CAVEATS, key_findings
 from kellgren.report.methods import REFERENCES, methods
+from kellgren.report.sections import TOPICS
 from kellgren.report.tables import TABLES
 from tests.made_study import empty_result, made_result
 
 VOID = {"meta", "img", "br", "hr", "link"}
+OF_SEVERAL_SEEDS = ("table_s3", "table_s16", "fig_s1")
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -60,7 +62,7 @@ def test_the_page_loads_nothing_and_runs_nothing(written):
     assert "script" not in document.tags
     assert not document.tags & {"link", "iframe", "object", "embed", "form"}
     assert all(address.startswith("data:image/") for address in document.loaded)
-    assert len(document.loaded) == 5
+    assert len(document.loaded) == len(FIGURES) - 1  # all but that of several seeds
     assert all(link.startswith("#") for link in document.links)
     assert not re.search(r"\son\w+=|@import|url\(", text)
 
@@ -86,8 +88,10 @@ def test_the_policy_allows_exactly_the_style_sheet_of_the_page(written):
 
 def test_all_files_stand_beside_the_page(written):
     names = {path.name for path in written.parent.iterdir()}
-    wanted = {f"{name}.{suffix}" for name in TABLES for suffix in ("html", "md", "tex")}
-    wanted |= {f"{name}.{suffix}" for name in FIGURES for suffix in ("svg", "pdf", "png")}
+    tables = [name for name in TABLES if name not in OF_SEVERAL_SEEDS]
+    figures = [name for name in FIGURES if name not in OF_SEVERAL_SEEDS]
+    wanted = {f"{name}.{suffix}" for name in tables for suffix in ("html", "md", "tex")}
+    wanted |= {f"{name}.{suffix}" for name in figures for suffix in ("svg", "pdf", "png")}
     assert names == wanted | {"report.html"}
 
 
@@ -109,6 +113,10 @@ def test_hostile_text_comes_out_escaped():
         performance=result.performance.assign(backbone=HOSTILE),
         comparisons=result.comparisons.assign(warning=HOSTILE, backbone=HOSTILE),
         exemplars=tuple(replace(e, case_id=HOSTILE) for e in result.exemplars),
+        strata=result.strata.assign(level=HOSTILE),
+        controls=result.controls.assign(control=HOSTILE),
+        randomisation=result.randomisation.assign(stage=HOSTILE),
+        similarity=result.similarity.assign(model=HOSTILE, differ_in=HOSTILE),
     )
     text = printed(hostile, figures={**dict.fromkeys(FIGURES), "fig3": FIGURES["fig3"](hostile)})
     assert "<script" not in text
@@ -167,3 +175,48 @@ def test_importing_the_report_imports_neither_torch_nor_scikit_learn():
     code = "import sys, kellgren.report; print({'torch', 'sklearn'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_every_table_and_figure_stands_in_exactly_one_section():
+    names = [name for topic in TOPICS for name in topic.names]
+    assert sorted(names) == sorted([*TABLES, *FIGURES])
+
+
+def test_every_section_beyond_the_paper_says_in_words_what_it_does_not_show():
+    beyond = [topic for topic in TOPICS if topic.beyond]
+    assert len(beyond) == 7
+    for topic in beyond:
+        assert 2 <= len(topic.words) <= 3
+        assert any(word in " ".join(topic.words) for word in (" not ", "Neither")), topic.title
+
+
+def test_long_tables_are_folded_and_short_ones_are_not():
+    text = printed(made_result())
+    folded = re.findall(r"<summary>(Table [^<]*)</summary>", text)
+    assert any(title.startswith("Table S1. All comparisons (54 rows)") for title in folded)
+    assert not any(title.startswith("Table 1.") for title in folded)
+
+
+def test_a_study_of_one_seed_says_that_its_tests_are_about_networks():
+    text = printed(made_result())
+    assert "about two trained networks and not about two methods" in text
+    several = printed(made_result((0, 1)))
+    assert "about two trained networks and not about two methods" not in several
+    assert "not two methods: see Table S3" in several
+
+
+def test_an_edge_detector_that_is_not_exceeded_is_named_among_the_findings():
+    texts = [finding.text for finding in key_findings(made_result())]
+    assert any("Uniform in 12 of 12" in t and "Image gradient in 0 of 12" in t for t in texts)
+
+
+def test_a_study_without_the_further_tables_still_has_its_page():
+    empty = empty_result()
+    further = ("seeds", "ordinal", "noise", "calibration", "reliability", "hierarchy", "decision")
+    further += ("strata", "order", "representation", "similarity", "controls", "deletion")
+    further += ("randomisation", "repeatability")
+    bare = replace(made_result(), **{name: getattr(empty, name) for name in further})
+    text = printed(bare)
+    assert Document(text).open == []
+    assert "Table S13. Saliency beside its controls is left out: no run has controls" in text
+    assert "Table 1. Predictive performance is left out" not in text

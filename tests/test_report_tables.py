@@ -6,11 +6,17 @@ import pandas as pd
 import pytest
 
 from kellgren.report.markup import to_html, to_latex, to_markdown
+from kellgren.report.paper_tables import table1, table2, table3
 from kellgren.report.table import Cell, Column, Group, Omitted, Row, Table, mark_best
-from kellgren.report.tables import TABLES, table1, table2, table3
+from kellgren.report.tables import TABLES
 from tests.made_study import empty_result, made_result
 
 HOSTILE = "<script>alert(1)</script> & 50% of_$x$ {~^\\#} | *b*"
+
+
+def made_for(name: str):
+    """A made study that has what a table needs."""
+    return made_result((0, 1)) if name in ("table_s3", "table_s16") else made_result()
 
 
 def rows_of(table: Table, group: str) -> dict[str, Row]:
@@ -97,7 +103,7 @@ def test_every_table_can_be_made_of_several_seeds():
     several = made_result((0, 1))
     for make in TABLES.values():
         assert isinstance(make(several), Table)
-    rows = [row for group in TABLES["comparisons"](several).groups for row in group.rows]
+    rows = [row for group in TABLES["table_s1"](several).groups for row in group.rows]
     assert len(rows) == 108
     assert {row.labels[0].rsplit(", ", 1)[1] for row in rows} == {"seed 0", "seed 1"}
 
@@ -146,7 +152,7 @@ def test_contextual_tables_mark_nothing_as_best_and_say_that_they_are_not_contro
 
 def test_every_declared_comparison_has_its_line():
     result = made_result()
-    table = TABLES["comparisons"](result)
+    table = TABLES["table_s1"](result)
     assert sum(len(group.rows) for group in table.groups) == len(result.comparisons) == 54
     first = rows_of(table, "ResNet3D")
     assert set(first) == {"Dual − Single-OA", "Dual − Single-KL"}
@@ -155,7 +161,7 @@ def test_every_declared_comparison_has_its_line():
 
 
 def test_the_table_of_a_phantom_says_that_values_are_not_comparable():
-    for name in ("table1", "table2", "table3", "table4", "table5", "comparisons"):
+    for name in ("table1", "table2", "table3", "table4", "table5", "table_s1"):
         assert "not comparable" in " ".join(TABLES[name](made_result()).footnotes)
 
 
@@ -175,7 +181,7 @@ def test_what_was_not_measured_is_left_out_with_a_reason(name):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_prints_in_three_forms_with_the_same_numbers(name):
-    table = TABLES[name](made_result())
+    table = TABLES[name](made_for(name))
     Balance().feed(re.sub(r"<(img|meta)[^>]*>", "", to_html(table)))
     columns = len(table.stub) + len(table.columns)
     markdown, latex = to_markdown(table), to_latex(table)
@@ -203,6 +209,75 @@ def test_hostile_text_is_escaped_in_every_form():
 
 def test_latex_braces_are_balanced():
     for make in TABLES.values():
-        latex = to_latex(make(made_result()))
+        latex = to_latex(make(made_result((0, 1))))
         assert len(re.findall(r"(?<!\\)\{", latex)) == len(re.findall(r"(?<!\\)\}", latex))
         assert all(ord(c) < 128 or c in "é" for c in latex), {c for c in latex if ord(c) > 127}
+
+
+def test_an_error_is_best_where_it_is_lowest():
+    rows = [Row((str(v),), (Cell(str(v), v), Cell(str(v), v))) for v in (0.5, 0.7)]
+    marked = mark_best(rows, [0], lowest=[1])
+    assert [[cell.best for cell in row.cells] for row in marked] == [[False, True], [True, False]]
+
+
+def test_what_could_have_been_found_stands_beside_every_result_that_is_not_significant():
+    result = made_result()
+    rows = [row for group in TABLES["table_s1"](result).groups for row in group.rows]
+    titles = [column.title for column in TABLES["table_s1"](result).columns]
+    place, holm = titles.index("Detectable Δ"), titles.index("p, Holm")
+    for row in rows:
+        assert (row.cells[place].text == "–") == (row.cells[holm].value < 0.05)
+    assert any(row.cells[place].text != "–" for row in rows)
+
+
+def test_with_fewer_than_five_seeds_the_seeds_are_listed_without_an_interval():
+    table = TABLES["table_s3"](made_result((0, 1)))
+    assert sum(len(group.rows) for group in table.groups) == 54
+    for row in (row for group in table.groups for row in group.rows):
+        texts = [cell.text for cell in row.cells]
+        assert "–" not in (texts[2], texts[3])
+        assert texts[4:8] == ["–"] * 4
+        assert row.cells[0].notes[0] == "2 seeds"
+
+
+def test_a_share_of_the_ceiling_is_the_score_over_the_ceiling():
+    result = made_result()
+    table = TABLES["table_s5"](result)
+    cell = rows_of(table, "M3T")["Dual"].cells[0]
+    score = rows_of(table1(result), "M3T")["Dual"].cells[0].value
+    ceiling = rows_of(table, "Ceiling")["Reader, 70 %"].cells[0].value
+    assert cell.value == pytest.approx(score / ceiling)
+
+
+def test_saliency_is_bold_only_beside_controls_that_the_whole_interval_exceeds():
+    table = TABLES["table_s13"](made_result())
+    for row in (row for group in table.groups for row in group.rows):
+        assert [c.best for c in row.cells] == [False, True, True, False, False, False, False]
+    assert "edge detector" in " ".join(table.footnotes)
+
+
+def test_deletion_is_read_against_as_much_deleted_elsewhere():
+    cells = rows_of(TABLES["table_s14"](made_result()), "M3T")["Dual-KL"].cells
+    assert [cell.text for cell in cells] == ["1.200", "0.400", "3.0"]
+
+
+def test_every_stratum_says_how_many_knees_it_has():
+    table = TABLES["table_s8"](made_result())
+    assert [group.name for group in table.groups] == ["Sex: female", "Sex: male"]
+    assert all(row.cells[0].text == "20 (12)" for group in table.groups for row in group.rows)
+
+
+def test_the_likeness_of_two_settings_needs_that_of_two_seeds():
+    alone = TABLES["table_s11"](made_result())
+    assert "cannot be told from one between trainings" in " ".join(alone.footnotes)
+    both = TABLES["table_s11"](made_result((0, 1)))
+    assert [group.name for group in both.groups] == ["Seed", "Supervision"]
+    assert "yardstick" in " ".join(both.footnotes)
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name.startswith("table_s")])
+def test_every_further_table_of_several_seeds_states_mean_and_spread(name):
+    table = TABLES[name](made_result((0, 1)))
+    texts = [cell.text for group in table.groups for row in group.rows for cell in row.cells]
+    if name not in ("table_s1", "table_s2", "table_s11", "table_s16"):  # of single seeds or pairs
+        assert any("±" in text for text in texts)

@@ -9,6 +9,7 @@ from kellgren.report.comparison_tables import ALPHA, dual_minus_single
 from kellgren.report.table import interval, number, over_seeds, p_value
 from kellgren.report.terms import (
     BACKBONES,
+    CONTROLS,
     METRICS,
     PERFORMANCE,
     SUPERVISIONS,
@@ -41,6 +42,14 @@ CAVEATS: dict[str, str] = {
         "Saliency overlap depends on the grid, on the share of cartilage in the volume, and on"
         " how a map is smoothed. It says where a gradient is large, not what the model uses."
     ),
+    "control": (
+        "To exceed a control shows only that the control does not explain the overlap. An untrained"
+        " network and the edges of the scan already lie on cartilage more than chance."
+    ),
+    "ceiling": (
+        "The agreement of readers is assumed, not measured on this reference, and their errors are"
+        " taken to be one grade and independent of the knee."
+    ),
     "picture": (
         "t-SNE does not preserve distances between groups and depends on its seed; exemplar maps"
         " show one knee. Both are illustrations."
@@ -63,7 +72,7 @@ class Finding:
 
 def key_findings(result: StudyResult) -> list[Finding]:
     """What the numbers say, most important first; a part that was not measured is left out."""
-    parts = (_dual, _chance, _axis, _overlap)
+    parts = (_dual, _seeds, _chance, _ceiling, _axis, _overlap, _controls)
     return [finding for part in parts if (finding := part(result)) is not None]
 
 
@@ -189,3 +198,52 @@ def _overlap(result: StudyResult) -> Finding | None:
         f" {len(rows)} branches the whole 95 % interval is above that chance level."
     )
     return Finding(text, ("grid",))
+
+
+def _seeds(result: StudyResult) -> Finding | None:
+    """How many differences are about methods, where there are enough seeds to say so."""
+    rows = result.seeds[result.seeds["p"].notna()]
+    if rows.empty:
+        return None
+    apart = rows[(rows["ci_low"] > 0) | (rows["ci_high"] < 0)]
+    fewest = int(rows[["model_seeds", "reference_seeds"]].to_numpy().min())
+    text = (
+        f"Over seeds as well as knees (at least {fewest} seeds of each method), the unadjusted"
+        f" 95 % interval excludes zero in {len(apart)} of {len(rows)} comparisons of Table S3."
+    )
+    return Finding(text, ("family",))
+
+
+def _ceiling(result: StudyResult) -> Finding | None:
+    """Best KL accuracy as a share of what a perfect reader could score."""
+    rows = result.noise
+    rows = rows[(rows["task"] == "kl") & (rows["metric"] == "accuracy")]
+    if rows.empty:
+        return None
+    middle = sorted(rows["agreement"].unique())[rows["agreement"].nunique() // 2]
+    rows = rows[rows["agreement"] == middle]
+    share = rows.groupby(["backbone", "supervision"])["share"].mean()
+    text = (
+        f"If readers agreed exactly on {100 * middle:.0f} % of knees, a perfect reader would score"
+        f" a KL accuracy of {number(rows['ceiling'].iloc[0], digits=2)} against this reference;"
+        f" the models reach {number(share.min(), digits=2)} to {number(share.max(), digits=2)} of"
+        " that."
+    )
+    return Finding(text, ("ceiling", "reference"))
+
+
+def _controls(result: StudyResult) -> Finding | None:
+    """How many branches exceed each control in mass@ROI."""
+    rows = result.controls[result.controls["metric"] == "mass_roi"]
+    if rows.empty:
+        return None
+    counted = []
+    for control in in_order(rows["control"], CONTROLS):
+        mine = rows[rows["control"] == control]
+        above = int((mine["difference_low"] > 0).sum())
+        counted.append(f"{spoken(CONTROLS, control)} in {above} of {len(mine)}")
+    text = (
+        "Branches whose mass@ROI exceeds a control with the whole 95 % interval of the paired"
+        f" difference: {'; '.join(counted)}."
+    )
+    return Finding(text, ("control", "grid"))

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pandas as pd
+
 from kellgren.report import facts
 from kellgren.study import StudyResult
 
@@ -39,6 +41,18 @@ REFERENCES: dict[str, str] = {
     " Journal of Statistics 6, 1979.",
     "bh": "Benjamini Y, Hochberg Y. Controlling the false discovery rate. Journal of the Royal"
     " Statistical Society B 57, 1995.",
+    "maxt": "Westfall PH, Young SS. Resampling-based multiple testing. Wiley, 1993.",
+    "pigeonhole": "Owen AB. The pigeonhole bootstrap. Annals of Applied Statistics 1, 2007.",
+    "kappa": "Cohen J. Weighted kappa. Psychological Bulletin 70, 1968.",
+    "temperature": "Guo C, Pleiss G, Sun Y, Weinberger KQ. On calibration of modern neural"
+    " networks. ICML, 2017.",
+    "decision": "Vickers AJ, Elkin EB. Decision curve analysis: a novel method for evaluating"
+    " prediction models. Medical Decision Making 26, 2006.",
+    "rsa": "Kriegeskorte N, Mur M, Bandettini P. Representational similarity analysis. Frontiers"
+    " in Systems Neuroscience 2, 2008.",
+    "cka": "Kornblith S, Norouzi M, Lee H, Hinton G. Similarity of neural network representations"
+    " revisited. ICML, 2019.",
+    "sanity": "Adebayo J, et al. Sanity checks for saliency maps. NeurIPS, 2018.",
     "tsne": "van der Maaten L, Hinton G. Visualizing data using t-SNE. Journal of Machine"
     " Learning Research 9, 2008.",
     "chen": "Chen Y, et al. Retrieving patient-specific radiomic feature sets for transparent"
@@ -79,6 +93,7 @@ def methods(result: StudyResult) -> list[tuple[str, tuple[str, ...]]]:
             " Benjamini and Hochberg for comparison",
             ("holm", "bh"),
         ),
+        *_further(result),
         ("Features are drawn with t-SNE, for illustration only", ("tsne",)),
         ("Radiomics rows of Tables 4 and 5 are those of Chen et al.", ("chen",)),
     ]
@@ -98,6 +113,39 @@ def methods(result: StudyResult) -> list[tuple[str, tuple[str, ...]]]:
             3, (f"Encoders are {_and([name for name, _ in used])}", tuple(key for _, key in used))
         )
     return sentences
+
+
+def _further(result: StudyResult) -> list[tuple[str, tuple[str, ...]]]:
+    """Sentences about the further measures that this study has."""
+    measured: tuple[tuple[pd.DataFrame, str, tuple[str, ...]], ...] = (
+        (result.comparisons, "A family-wise p from the shared resamples stands beside", ("maxt",)),
+        (
+            result.seeds,
+            "Over seeds and knees methods are compared by the pigeonhole bootstrap, given five"
+            " seeds of each",
+            ("pigeonhole",),
+        ),
+        (result.ordinal, "Grades in order are scored by the quadratic κ among others", ("kappa",)),
+        (
+            result.calibration,
+            "Temperatures are fitted by cross-validation on training predictions",
+            ("temperature",),
+        ),
+        (result.decision, "Decisions are weighed by their net benefit", ("decision",)),
+        (
+            result.representation,
+            "Distances of knees among the features are compared with those of their grades",
+            ("rsa",),
+        ),
+        (result.similarity, "Networks are compared by centred kernel alignment", ("cka",)),
+        (
+            result.controls,
+            "Saliency is set beside maps that need no trained network, and beside networks"
+            " randomised from the heads down",
+            ("sanity",),
+        ),
+    )
+    return [(text, works) for table, text, works in measured if len(table)]
 
 
 def _training(result: StudyResult) -> str:

@@ -20,6 +20,7 @@ from kellgren.report.figures.style import RASTER_DPI, STYLE, UNDATED
 from kellgren.report.findings import CAVEATS, caveat_number, key_findings
 from kellgren.report.markup import style_sheet, templates, to_html, to_latex, to_markdown
 from kellgren.report.methods import REFERENCES, methods
+from kellgren.report.sections import TOPICS, Topic
 from kellgren.report.table import Omitted, Table
 from kellgren.report.tables import TABLES
 from kellgren.study import StudyResult
@@ -27,23 +28,14 @@ from kellgren.study import StudyResult
 MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 RASTER = ("fig3",)  # pictures of scans; as SVG they would be many times larger
 
-# Sections of results: title, lead, tables and figures, in the order in which they are read.
-SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("Design", "design", ("fig1",)),
-    ("Predictive performance", "performance", ("table1", "fig2", "fig5")),
-    ("Severity axis", "severity", ("table2", "fig4")),
-    ("Saliency and cartilage", "saliency", ("table3", "fig3")),
-    ("Context", "context", ("table4", "table5")),
-    ("Appendix: all comparisons", "appendix", ("comparisons", "overlap_comparisons")),
-)
+LONG = 20  # rows; a longer table is folded away until a reader opens it
 
 
 @dataclass(frozen=True)
 class Section:
     """A section of results: its tables and figures as HTML, and what had to be left out."""
 
-    title: str
-    anchor: str
+    topic: Topic
     items: tuple[Markup, ...]
     omitted: tuple[Omitted, ...]
 
@@ -81,7 +73,7 @@ def page(
             cohort=_table_or_reason(provenance.cohort_table(result)),
             runs=_table_or_reason(provenance.runs_table(result)),
             protocol=provenance.protocol_rows(result),
-            sections=[_section(section, result, tables, figures) for section in SECTIONS],
+            sections=[_section(topic, result, tables, figures) for topic in TOPICS],
             methods=[
                 (text, [cited.index(key) + 1 for key in keys]) for text, keys in methods(result)
             ],
@@ -161,22 +153,33 @@ def _table_or_reason(table: Table | Omitted) -> Markup:
 
 
 def _section(
-    section: tuple[str, str, tuple[str, ...]],
+    topic: Topic,
     result: StudyResult,
     tables: Mapping[str, Table | Omitted],
     figures: Mapping[str, Figure | None],
 ) -> Section:
-    title, anchor, names = section
     items, omitted = [], []
-    for name in names:
+    for name in topic.names:
         made = tables.get(name) or figures.get(name)
         if isinstance(made, Table):
-            items.append(Markup(to_html(made)))
+            items.append(_table_html(made))
         elif isinstance(made, Figure):
             items.append(_figure_html(name, made, caption(name, result)))
         else:
             omitted.append(made or Omitted(name, TITLES[name], NEEDS[name]))
-    return Section(title, anchor, tuple(items), tuple(omitted))
+    return Section(topic, tuple(items), tuple(omitted))
+
+
+def _table_html(table: Table) -> Markup:
+    """The table, folded away where it is long."""
+    rows = sum(len(group.rows) for group in table.groups)
+    if rows <= LONG:
+        return Markup(to_html(table))
+    return Markup(
+        templates()
+        .get_template("folded.html.jinja")
+        .render(title=table.title, rows=rows, body=to_html(table))
+    )
 
 
 def _figure_html(name: str, figure: Figure, words: str) -> Markup:

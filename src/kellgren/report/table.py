@@ -1,7 +1,7 @@
 """The record that every printed table passes through, before HTML, Markdown or LaTeX."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -192,7 +192,13 @@ def over_seeds(
 
 
 def seed_cell(
-    mean: float, sd: float, *, digits: int = 4, published: str = "", notes: tuple[str, ...] = ()
+    mean: float,
+    sd: float,
+    *,
+    digits: int = 4,
+    signed: bool = False,
+    published: str = "",
+    notes: tuple[str, ...] = (),
 ) -> Cell:
     """A value over seeds, with its standard deviation where there is one.
 
@@ -200,34 +206,42 @@ def seed_cell(
     """
     if math.isnan(mean):
         return Cell(ABSENT, None, published=published)
-    text = number(mean, digits=digits)
+    text = number(mean, digits=digits, signed=signed)
     if not math.isnan(sd):
         text, notes = f"{text} ± {number(sd, digits=digits)}", ()
     return Cell(text, mean, published=published, notes=tuple(filter(None, notes)))
 
 
-def mark_best(rows: Sequence[Row], columns: Iterable[int]) -> tuple[Row, ...]:
-    """Mark the highest value of each of these columns; ties are all marked.
+def mark_best(
+    rows: Sequence[Row], columns: Iterable[int], *, lowest: Iterable[int] = ()
+) -> tuple[Row, ...]:
+    """Mark the best value of each of these columns; ties are all marked.
 
     A column with fewer than two values has no best one.
+
+    Args:
+        rows: Rows that are compared.
+        columns: Columns whose highest value is the best.
+        lowest: Columns whose lowest value is the best, such as errors.
 
     >>> rows = [Row(("a",), (Cell("1", 1.0),)), Row(("b",), (Cell("1", 1.0),))]
     >>> [row.cells[0].best for row in mark_best(rows, [0])]
     [True, True]
     """
-    top = {column: _highest(rows, column) for column in columns}
+    best = {column: _best(rows, column, max) for column in columns}
+    best |= {column: _best(rows, column, min) for column in lowest}
     return tuple(
-        replace(row, cells=tuple(_marked(c, top.get(i)) for i, c in enumerate(row.cells)))
+        replace(row, cells=tuple(_marked(c, best.get(i)) for i, c in enumerate(row.cells)))
         for row in rows
     )
 
 
-def _highest(rows: Sequence[Row], column: int) -> float | None:
+def _best(rows: Sequence[Row], column: int, of: Callable[[Iterable[float]], float]) -> float | None:
     values = [v for row in rows if (v := row.cells[column].value) is not None]
-    return max(values) if len(values) > 1 else None
+    return of(values) if len(values) > 1 else None
 
 
-def _marked(cell: Cell, top: float | None) -> Cell:
-    if top is None or cell.value is None:
+def _marked(cell: Cell, best: float | None) -> Cell:
+    if best is None or cell.value is None:
         return cell
-    return replace(cell, best=cell.value >= top - TIE)
+    return replace(cell, best=abs(cell.value - best) <= TIE)

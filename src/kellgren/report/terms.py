@@ -32,7 +32,38 @@ METRICS: dict[str, str] = {
     "top1_roi": "top1@ROI",
     "dice_5": "Dice@5",
     "dice_10": "Dice@10",
+    "quadratic_kappa": "Quadratic κ",
+    "mae": "MAE",
+    "mae_expected": "MAE of E[k]",
+    "macro_mae": "Macro-MAE",
+    "off_by_one": "Within one grade",
+    "rps": "RPS",
+    "tau_b": "τ-b",
+    "enrichment_1": "Enrichment@1",
+    "enrichment_5": "Enrichment@5",
+    "ap": "AP",
+    "auroc": "AUROC",
+    "share_top1_mass": "Saliency in top 1 %",
 }
+
+CONTROLS: dict[str, str] = {
+    "uniform": "Uniform",
+    "centre": "Centre",
+    "mean_cartilage": "Mean cartilage",
+    "image_gradient": "Image gradient",
+    "other_patient": "Other patient",
+    "untrained": "Untrained",
+}
+
+AXES: dict[str, str] = {
+    "test": "PC1, test-fit",
+    "train": "PC1, train-fit",
+    "supervised": "0 to 4, train-fit",
+}
+
+SCALINGS: dict[str, str] = {"none": "as it is", "temperature": "temperature"}
+
+COVARIATES: dict[str, str] = {"age": "Age", "sex": "Sex", "side": "Side", "site": "Site"}
 
 # The six columns of Table 1, (task, metric) from left to right.
 PERFORMANCE: tuple[tuple[str, str], ...] = (

@@ -1,14 +1,22 @@
-"""Figures 1 to 5 of a study, each a function of its result; only the caller saves them."""
+"""Figures of a study, 1 to 5 of the paper and S1 to S8 beyond it; only the caller saves them."""
 
 from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
+from kellgren.report.figures.ceiling import ceiling
 from kellgren.report.figures.concept import concept
 from kellgren.report.figures.confusion import confusion
+from kellgren.report.figures.controls import controls
+from kellgren.report.figures.decision import decision
 from kellgren.report.figures.embedding import embedding
 from kellgren.report.figures.forest import forest
+from kellgren.report.figures.hierarchy import hierarchy
+from kellgren.report.figures.ordering import ordering
+from kellgren.report.figures.randomisation import randomisation
+from kellgren.report.figures.reliability import reliability
 from kellgren.report.figures.saliency import saliency
+from kellgren.report.figures.seeds import seeds
 from kellgren.report.figures.style import save_figure, write_figure
 from kellgren.study import StudyResult
 
@@ -20,6 +28,14 @@ FIGURES: dict[str, Callable[[StudyResult], Figure | None]] = {
     "fig3": saliency,
     "fig4": embedding,
     "fig5": confusion,
+    "fig_s1": seeds,
+    "fig_s2": ceiling,
+    "fig_s3": reliability,
+    "fig_s4": decision,
+    "fig_s5": hierarchy,
+    "fig_s6": ordering,
+    "fig_s7": controls,
+    "fig_s8": randomisation,
 }
 
 TITLES: dict[str, str] = {
@@ -28,6 +44,14 @@ TITLES: dict[str, str] = {
     "fig3": "Figure 3. Saliency and cartilage",
     "fig4": "Figure 4. Feature space",
     "fig5": "Figure 5. Confusion matrices",
+    "fig_s1": "Figure S1. Dual against single over seeds and knees",
+    "fig_s2": "Figure S2. Noise ceiling",
+    "fig_s3": "Figure S3. Reliability diagrams",
+    "fig_s4": "Figure S4. Decision curves",
+    "fig_s5": "Figure S5. Agreement of the two heads by grade",
+    "fig_s6": "Figure S6. Order of neighbouring grades",
+    "fig_s7": "Figure S7. Saliency beside its controls",
+    "fig_s8": "Figure S8. Cascaded randomisation",
 }
 
 # Why a figure cannot be made, where its function gives None.
@@ -37,4 +61,12 @@ NEEDS: dict[str, str] = {
     "fig3": "no run has exemplars (exemplars.npz); explain the runs first",
     "fig4": "no run has features (features.npz) of test knees",
     "fig5": "no run has predictions of test knees",
+    "fig_s1": "every method was trained once; it takes several seeds",
+    "fig_s2": "no run has predictions of test knees",
+    "fig_s3": "no run has predictions of test knees",
+    "fig_s4": "no run has predictions of test knees",
+    "fig_s5": "no run has both heads",
+    "fig_s6": "no run has features (features.npz) of test knees",
+    "fig_s7": "no run has controls (controls.csv); explain the runs with controls first",
+    "fig_s8": "no run has randomised maps (randomisation.csv); explain with controls first",
 }

@@ -24,6 +24,9 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
 
 BACKBONE_COLOURS: dict[str, str] = {"resnet3d": BLUE, "m3t": ORANGE, "nnmamba": GREEN}
+# Settings and heads are told apart by marker as well as by colour.
+SUPERVISION_COLOURS: dict[str, str] = {"single_oa": SKY, "single_kl": PURPLE, "dual": INK}
+SUPERVISION_MARKERS: dict[str, str] = {"single_oa": "o", "single_kl": "s", "dual": "D"}
 OA_COLOURS: tuple[str, str] = (SKY, ORANGE)  # without OA, with OA
 
 STYLE: "dict[RcKeyType, Any]" = {  # matplotlib's own settings take values of many types
