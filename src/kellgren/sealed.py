@@ -4,6 +4,7 @@ Safetensors itself does not notice a flipped bit; here each read does.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,17 +47,18 @@ def write_sealed(path: Path, tensors: Tensors, record: Record) -> None:
         save_file(tensors, temporary, metadata={"sealed": sealed})
 
 
-def read_sealed(path: Path, *, todo: str) -> Sealed:
+def read_sealed(path: Path, *, todo: str, names: Sequence[str] | None = None) -> Sealed:
     """Read a file and verify every byte that is used.
 
     Args:
         path: The file.
         todo: What to do where it is missing or damaged.
+        names: The tensors that are wanted; None for all.
 
     Raises:
         InputError: If it is missing, cut short, or differs from what was written.
     """
-    record, digests, tensors = _read(path, todo, with_tensors=True)
+    record, digests, tensors = _read(path, todo, names)
     for name, array in tensors.items():
         if _digest(array) != digests[name]:
             raise _damaged(path, f"'{name}' does not fit its digest", todo)
@@ -70,19 +72,21 @@ def read_record(path: Path, *, todo: str) -> Sealed:
         InputError: If the file is missing or cut short, or the record differs from what was
             written.
     """
-    record, digests, _ = _read(path, todo, with_tensors=False)
+    record, digests, _ = _read(path, todo, ())
     return Sealed(record, digests, {})
 
 
-def _read(path: Path, todo: str, *, with_tensors: bool) -> tuple[Record, dict[str, str], Tensors]:
+def _read(
+    path: Path, todo: str, names: Sequence[str] | None
+) -> tuple[Record, dict[str, str], Tensors]:
     try:
         with safe_open(path, framework="numpy") as file:
             sealed = json.loads((file.metadata() or {})["sealed"])
             record, digests = sealed["record"], sealed["digests"]
             if digest_of([record, digests]) != sealed["seal"] or set(digests) != set(file.keys()):
                 raise _damaged(path, "its record does not fit its digest", todo)
-            names = file.keys() if with_tensors else []
-            return record, digests, {name: file.get_tensor(name) for name in names}
+            wanted = file.keys() if names is None else names
+            return record, digests, {name: file.get_tensor(name) for name in wanted}
     except FileNotFoundError:
         raise InputError(str(path), "no such file", "a whole file", todo) from None
     except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:

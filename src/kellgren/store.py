@@ -225,11 +225,11 @@ class Store:
         Raises:
             InputError: As for `load`.
         """
-        image: Float16[np.ndarray, "d h w"] = self._verified(case_id).tensors["image"]
+        image: Float16[np.ndarray, "d h w"] = self._verified(case_id, ("image",)).tensors["image"]
         return image
 
-    def _verified(self, case_id: str) -> Sealed:
-        sealed = read_sealed(self.path(case_id), todo=_AGAIN)
+    def _verified(self, case_id: str, names: tuple[str, ...] | None = None) -> Sealed:
+        sealed = read_sealed(self.path(case_id), todo=_AGAIN, names=names)
         self._check_record(case_id, sealed.record)
         return sealed
 

@@ -105,7 +105,10 @@ def mask_findings(
 def _of_labels(
     labels: UInt8[np.ndarray, "d h w"], cartilage: tuple[int, ...]
 ) -> list[tuple[str, str, str, str, str]]:
-    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
+    seen = np.zeros(256, bool)
+    for slice_ in labels:
+        seen[slice_] = True
+    present = np.flatnonzero(seen)
     share, found = share_of(labels, cartilage), []
     needed = f"cartilage labels {list(cartilage)} in about 1 % of the scan"
     if share == 0:
@@ -130,7 +133,7 @@ def _of_place(
     cartilage: tuple[int, ...],
     spacing_mm: tuple[float, float, float],
 ) -> list[tuple[str, str, str, str, str]]:
-    place = alignment(voxels, np.isin(labels, cartilage))
+    place = alignment(voxels, labelled(labels, cartilage))
     if place is None:
         return []
     needed = "cartilage brighter than what touches it, as in DESS"
@@ -172,15 +175,29 @@ def _of_side(
     return [("error", "side", what, f"a {side} knee, as the table says", todo)]
 
 
+def labelled(
+    labels: UInt8[np.ndarray, "d h w"], which: tuple[int, ...]
+) -> Bool[np.ndarray, "d h w"]:
+    """Where a mask has one of the labels.
+
+    >>> labelled(np.array([[[0, 2, 4]]], dtype=np.uint8), (2, 5)).ravel().tolist()
+    [False, True, False]
+    """
+    found = np.zeros(labels.shape, bool)
+    for label in which:
+        found |= labels == label
+    return found
+
+
 def _points(cartilage: Bool[np.ndarray, "d h w"]) -> tuple[Offsets, Offsets]:
     """A sample of the voxels of the cartilage and of the shell around it."""
-    extent = ndimage.find_objects(cartilage.astype(np.uint8))
-    if not extent or extent[0] is None:
+    planes = [np.flatnonzero(cartilage.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    if not all(len(plane) for plane in planes):
         none = np.zeros((0, 3), np.intp)
         return none, none
     box = tuple(
-        slice(max(0, part.start - SHELL), min(n, part.stop + SHELL))
-        for part, n in zip(extent[0], cartilage.shape, strict=True)
+        slice(max(0, plane[0] - SHELL), min(n, plane[-1] + 1 + SHELL))
+        for plane, n in zip(planes, cartilage.shape, strict=True)
     )
     part = cartilage[box]
     shell = ndimage.binary_dilation(part, iterations=SHELL) & ~part

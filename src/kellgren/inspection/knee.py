@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float16, Float32, UInt8
 from kellgren.cohort import Case
 from kellgren.faults import InputError
 from kellgren.files import digest_of
-from kellgren.inspection.alignment import mask_findings
+from kellgren.inspection.alignment import labelled, mask_findings
 from kellgren.inspection.finding import Finding
 from kellgren.inspection.voxels import scan_findings
 from kellgren.store import check_side
@@ -195,7 +195,7 @@ def _picture(
 ) -> Picture:
     at, inside = len(scan.voxels) // 2, np.zeros(scan.voxels.shape[1:], bool)
     if labels is not None:
-        where = np.isin(labels, cartilage)
+        where = labelled(labels, cartilage)
         if where.any():
             at = int(where.sum(axis=(1, 2)).argmax())
             inside = where[at]

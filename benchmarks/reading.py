@@ -1,0 +1,136 @@
+"""One full-size knee: CPU and memory to read, check, prepare and load it; and damaged files.
+
+python benchmarks/reading.py FOLDER            # makes one phantom knee of 160 x 384 x 384 there
+python benchmarks/reading.py FOLDER --damaged  # 270 damaged files, by every reader installed
+"""
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from kellgren.cohort import Case
+from kellgren.faults import InputError
+from kellgren.importers import import_oaizib_cm
+from kellgren.inspection import look_deep
+from kellgren.phantom import write_release
+from kellgren.store import Store
+from kellgren.volume import read_scan
+
+GRID = (160, 256, 256)
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("folder", type=Path)
+    words.add_argument("--damaged", action="store_true")
+    asked = words.parse_args()
+    case = knee(asked.folder)
+    if asked.damaged:
+        compare_readers(case.image, asked.folder)
+    else:
+        measure(case, Store(asked.folder / "prepared", GRID, (2, 4, 5)))
+
+
+def knee(folder: Path) -> Case:
+    release = folder / "release"
+    if not (release / "subInfo_test.csv").exists():
+        write_release(
+            release,
+            train=1,
+            test=1,
+            grid=(160, 384, 384),
+            seed=0,
+            contrast="real",
+            agreement=0.8,
+        )
+    return import_oaizib_cm(release).cases[0]
+
+
+def measure(case: Case, store: Store) -> None:
+    """Print CPU seconds of each step and the peak memory; run it once the knee stands."""
+    store.path(case.case_id).unlink(missing_ok=True)
+    print(f"before: {peak():.0f} MB")
+    spent("read, check", lambda: look_deep(case, (2, 4, 5)))
+    spent("read, prepare, write", lambda: store.prepare(case))
+    spent("load as float32, verified", lambda: store.load(case.case_id), times=5)
+    half = spent("load as float16, verified", lambda: store.load_half(case.case_id), times=5)
+    image = np.empty(2 * int(np.prod(GRID)), np.uint8)
+    copy = spent("copying as many bytes", image.copy, times=5)
+    print(f"opening, reading and verifying cost {1000 * (half - copy):.1f} ms beyond the copy")
+    print(f"peak: {peak():.0f} MB")
+
+
+def spent(what: str, action: Callable[[], object], *, times: int = 1) -> float:
+    best = float("inf")
+    for _ in range(times):
+        started = time.process_time()
+        action()
+        best = min(best, time.process_time() - started)
+    print(f"{what}: {1000 * best:.1f} ms of CPU")
+    return best
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def compare_readers(sound: Path, folder: Path) -> None:
+    """Print how many of 270 damaged files each reader takes without an error."""
+    content = sound.read_bytes()
+    path = folder / "damaged.nii.gz"
+    readers = {"kellgren": kellgren_reads, **others()}
+    taken = dict.fromkeys(readers, 0)
+    for damaged in damage(content):
+        path.write_bytes(damaged)
+        for name, reads in readers.items():
+            taken[name] += reads(path)
+    for name, count in taken.items():
+        print(f"{name}: {count} of 270 damaged files taken without an error")
+
+
+def damage(content: bytes) -> list[bytes]:
+    """150 flipped bits, 60 cuts, 60 blocks of 4 KiB of zeros."""
+    rng, damaged = np.random.default_rng(0), []
+    for bit in rng.integers(80, 8 * len(content), 150):
+        copy = bytearray(content)
+        copy[bit // 8] ^= 1 << (bit % 8)
+        damaged.append(bytes(copy))
+    damaged += [content[:n] for n in rng.integers(1, len(content), 60)]
+    damaged += [
+        content[:at] + bytes(4096) + content[at + 4096 :]
+        for at in rng.integers(0, len(content) - 4096, 60)
+    ]
+    return damaged
+
+
+def kellgren_reads(path: Path) -> bool:
+    try:
+        read_scan(path)
+    except InputError:
+        return False
+    return True
+
+
+def others() -> dict[str, Callable[[Path], bool]]:
+    """Readers that happen to be installed."""
+    try:
+        import SimpleITK as sitk
+    except ModuleNotFoundError:
+        return {}
+
+    def reads(path: Path) -> bool:
+        try:
+            sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        except RuntimeError:
+            return False
+        return True
+
+    return {"SimpleITK": reads}
+
+
+if __name__ == "__main__":
+    main()
