@@ -67,9 +67,9 @@ def _beyond_the_paper(n: int, drawn: str) -> dict[str, str]:
             f"n = {n} test knees in up to 15 groups of equal mass, so that each point stands for"
             " few knees: bars are 95 % Wilson intervals of the observed frequency, and the strip"
             " below shows how many knees each group has and where. ECE beside what it would be on"
-            " average if every probability were true. A point off the line whose bar reaches the line is"
-            " no evidence of miscalibration. Diamonds: after a temperature that only"
-            " training knees chose. A branch without an OA head has no OA diagram here." + drawn
+            " average if every probability were true. A point whose bar reaches the line is no"
+            " evidence of miscalibration. Diamonds: after a temperature that only training knees"
+            " chose. A branch without an OA head has no OA diagram here." + drawn
         ),
         "fig_s4": (
             "Net benefit of acting on the OA probability: hits minus false alarms, weighted by the"
@@ -97,6 +97,7 @@ def _beyond_the_paper(n: int, drawn: str) -> dict[str, str]:
             "Spearman correlation over voxels of each map with that of the trained network, while"
             " weights are replaced by random ones from the heads (left) down to the whole network"
             " (right); mean over the exemplar knees and seeds. A curve that stays high shows the"
-            " scan and the architecture rather than what was learned."
+            " scan and the architecture rather than what was learned; a low one does not confirm"
+            " a map."
         ),
     }

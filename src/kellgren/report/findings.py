@@ -43,8 +43,8 @@ CAVEATS: dict[str, str] = {
         " how a map is smoothed. It says where a gradient is large, not what the model uses."
     ),
     "control": (
-        "To exceed a control shows only that the control does not explain the overlap. An untrained"
-        " network and the edges of the scan already lie on cartilage more than chance."
+        "To exceed a control shows only that the control does not explain the overlap. Whatever"
+        " edges of a scan lie on cartilage, an edge detector finds without any training."
     ),
     "ceiling": (
         "The agreement of readers is assumed, not measured on this reference, and their errors are"
