@@ -228,12 +228,16 @@ def _check_cohort(
 
 
 @app.command()
-def prepare(study: StudyFile, out: Out = None) -> None:
+def prepare(
+    study: StudyFile,
+    out: Out = None,
+    workers: Annotated[int, typer.Option(help="Processes at work.", min=1, max=64)] = 1,
+) -> None:
     """Bring every scan into the anatomical frame, z-score and resample it, once."""
     from kellgren import engine
 
     place = _workplace(study, out, Device.cpu)
-    engine.prepare(place, place.cohort())
+    engine.prepare(place, place.cohort(), workers=workers)
 
 
 @app.command()

@@ -108,14 +108,16 @@ def check_backbones(study: Study, stage: Stage = silent) -> None:
                 advance(1, str(check_weights(encoder, settings.weights)))
 
 
-def prepare(place: Workplace, cases: Sequence[Case]) -> None:
-    """Prepare every case on the grid of every backbone."""
+def prepare(place: Workplace, cases: Sequence[Case], *, workers: int = 1) -> None:
+    """Prepare every case on the grid of every backbone; each worker holds one scan in memory."""
     grids = {settings.grid: name for name, settings in place.study.backbones.items()}
     for grid, backbone in grids.items():
         title = f"prepare {'x'.join(str(n) for n in grid)}"
         with place.stage(title, len(cases)) as advance:
             place.store(backbone).prepare_all(
-                cases, progress=lambda done, total: advance(done, f"{done} knees")
+                cases,
+                progress=lambda done, total: advance(done, f"{done} knees"),
+                workers=workers,
             )
 
 
