@@ -5,7 +5,8 @@
     python benchmarks/backbones.py full
     python benchmarks/backbones.py shortcut
 
-Each prints one table of docs/performance.md. `--threads` sets the threads of all.
+Each prints one table of docs/performance.md. `--threads` sets the threads of all; `--clock cpu`
+measures seconds of the processor, which is fair on a machine where others are at work.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from measure import convolution_rate, copy_rate, flops, in_turn, machine, peak_memory
+from measure import CLOCKS, convolution_rate, copy_rate, flops, in_turn, machine, peak_memory
 from peers import m3t, medicalnet
 from torch import Tensor, nn
 
@@ -34,7 +35,7 @@ def ours(grid: tuple[int, int, int], size: str = "r18") -> ResNet3D:
 
 def resnet(options: argparse.Namespace) -> None:
     """ResNet-18 with shortcut A: the same weights in both."""
-    rate = convolution_rate()
+    rate = convolution_rate(options.clock)
     print("| grid | ours | MedicalNet | ratio | ours, of the convolution rate | error, both |")
     print("|---|---|---|---|---|---|")
     for grid, times in (((40, 64, 64), 15), ((80, 128, 128), 5)):
@@ -42,7 +43,11 @@ def resnet(options: argparse.Namespace) -> None:
         peer.load_state_dict(net.state_dict())
         x = torch.randn(1, 1, *grid, generator=torch.Generator().manual_seed(1))
         with torch.no_grad():
-            found = in_turn({"ours": partial(net, x), "peer": partial(peer, x)}, times=times)
+            found = in_turn(
+                {"ours": partial(net, x), "peer": partial(peer, x)},
+                times=times,
+                clock=options.clock,
+            )
             errors = [against_float64(one, x) for one in (net, peer)]
         work = flops(ours(grid), tuple(x.shape))
         print(
@@ -51,7 +56,7 @@ def resnet(options: argparse.Namespace) -> None:
             f"| {work / found['ours'].median / rate:.0%} | {errors[0]:.1e}, {errors[1]:.1e} |",
             flush=True,
         )
-    print(f"\nConvolution {rate / 1e9:.0f} GFLOP/s, copy {copy_rate() / 1e9:.0f} GB/s")
+    print(f"\nConvolution {rate / 1e9:.0f} GFLOP/s, copy {copy_rate(options.clock) / 1e9:.0f} GB/s")
 
 
 def against_float64(net: nn.Module, x: Tensor) -> float:
@@ -63,7 +68,7 @@ def against_float64(net: nn.Module, x: Tensor) -> float:
 
 def m3t_forward(options: argparse.Namespace) -> None:
     """M3T in the size of its paper."""
-    rate, grid = convolution_rate(), (options.side,) * 3
+    rate, grid = convolution_rate(options.clock), (options.side,) * 3
     torch.manual_seed(0)
     net, peer, x = M3T(M3T_SIZES["original"], grid).eval(), None, torch.randn(1, 1, *grid)
     runs: dict[str, Callable[[], object]] = {"ours": lambda: net(x)}
@@ -71,7 +76,7 @@ def m3t_forward(options: argparse.Namespace) -> None:
         peer = m3t(options.m3t).eval()
         runs["peer"] = lambda: peer(x)
     with torch.no_grad():
-        found = in_turn(runs, times=options.times)
+        found = in_turn(runs, times=options.times, clock=options.clock)
     work = flops(M3T(M3T_SIZES["original"], grid), tuple(x.shape))
     for name, times in found.items():
         print(
@@ -83,7 +88,7 @@ def m3t_forward(options: argparse.Namespace) -> None:
 
 def full(options: argparse.Namespace) -> None:
     """Prediction, and saliency of both heads, of one volume of the paper's grid."""
-    rate = convolution_rate()
+    rate = convolution_rate(options.clock)
     work = flops(ours(options.grid, "full"), (1, 1, *options.grid))
     print(
         "| | seconds | GFLOP | GFLOP/s | of the convolution rate | GiB more |\n"
@@ -91,7 +96,7 @@ def full(options: argparse.Namespace) -> None:
     )
     # A saliency map adds the gradient of the input alone, as many operations as the forward pass.
     for name, passes in (("prediction", 1), ("saliency", 3)):
-        seconds, gib = peak_memory(ask, name, options.grid)
+        seconds, gib = peak_memory(ask, name, options.grid, clock=options.clock)
         done = passes * work
         print(
             f"| {name} | {seconds:.2f} | {done / 1e9:.0f} | {done / seconds / 1e9:.0f} "
@@ -171,6 +176,7 @@ def main() -> None:
     parser.add_argument("--medicalnet", type=Path, help="folder of a clone of MedicalNet")
     parser.add_argument("--m3t", type=Path, help="folder of a clone of M3T")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--times", type=int, default=2, help="rounds of m3t that count")
     parser.add_argument("--side", type=int, default=128, help="side of M3T's cube")
     parser.add_argument("--grid", type=int, nargs=3, default=PAPER)

@@ -12,6 +12,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 GIB = 2**30
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+"""Seconds that pass, or seconds of all threads together: fair also where others are at work."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,17 @@ class Times:
         return f"{1e3 * self.median:.0f} ms ({1e3 * low:.0f} to {1e3 * high:.0f})"
 
 
-def in_turn(runs: Mapping[str, Callable[[], object]], *, times: int) -> dict[str, Times]:
+def in_turn(
+    runs: Mapping[str, Callable[[], object]], *, times: int, clock: str
+) -> dict[str, Times]:
     """Time several things by turns, after one round that does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for round_ in range(times + 1):
         for name, run in runs.items():
-            started = time.perf_counter()
+            started = CLOCKS[clock]()
             run()
             if round_:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(CLOCKS[clock]() - started)
     return {name: Times(tuple(s)) for name, s in seconds.items()}
 
 
@@ -49,29 +53,28 @@ def flops(net: nn.Module, shape: tuple[int, ...]) -> float:
     return float(counter.get_total_flops())
 
 
-def convolution_rate(dtype: torch.dtype = torch.float32) -> float:
+def convolution_rate(clock: str) -> float:
     """Operations a second of one large 3x3x3 convolution: what this machine can do."""
-    x = torch.randn(2, 128, 20, 32, 32, dtype=dtype)
-    weight = torch.randn(128, 128, 3, 3, 3, dtype=dtype)
+    x, weight = torch.randn(2, 128, 20, 32, 32), torch.randn(128, 128, 3, 3, 3)
     work = 2 * 27 * 128 * x.numel()
     run = {"conv": lambda: nn.functional.conv3d(x, weight, padding=1)}
     with torch.no_grad():
-        return work / min(in_turn(run, times=7)["conv"].seconds)
+        return work / min(in_turn(run, times=7, clock=clock)["conv"].seconds)
 
 
-def copy_rate() -> float:
+def copy_rate(clock: str) -> float:
     """Bytes a second of a copy between two arrays that are not in a cache, read and written."""
     source, target = torch.ones(2**26), torch.ones(2**26)
     run = {"copy": lambda: target.copy_(source)}
-    return 2 * source.nbytes / min(in_turn(run, times=7)["copy"].seconds)
+    return 2 * source.nbytes / min(in_turn(run, times=7, clock=clock)["copy"].seconds)
 
 
-def peak_memory(task: Callable[..., None], *arguments: object) -> tuple[float, float]:
+def peak_memory(task: Callable[..., None], *arguments: object, clock: str) -> tuple[float, float]:
     """Seconds of a task in a process of its own, and the GiB that it adds to that process."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     threads = torch.get_num_threads()
-    child = context.Process(target=_in_child, args=(sender, threads, task, arguments))
+    child = context.Process(target=_in_child, args=(sender, threads, clock, task, arguments))
     child.start()
     sender.close()
     try:
@@ -84,11 +87,11 @@ def peak_memory(task: Callable[..., None], *arguments: object) -> tuple[float, f
     return seconds, added / GIB
 
 
-def _in_child(sender, threads, task, arguments) -> None:  # noqa: ANN001  sent between processes
+def _in_child(sender, threads, clock, task, arguments) -> None:  # noqa: ANN001  sent between processes
     torch.set_num_threads(threads)
-    before, started = _status("VmRSS"), time.perf_counter()
+    before, started = _status("VmRSS"), CLOCKS[clock]()
     task(*arguments)
-    sender.send((time.perf_counter() - started, _status("VmHWM") - before))
+    sender.send((CLOCKS[clock]() - started, _status("VmHWM") - before))
 
 
 def _status(key: str) -> int:

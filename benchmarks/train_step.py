@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from measure import convolution_rate, flops, in_turn, machine, peak_memory
+from measure import CLOCKS, convolution_rate, flops, in_turn, machine, peak_memory
 from peers import m3t, medicalnet
 from torch import Tensor, nn
 
@@ -74,7 +74,7 @@ def resnet(options: argparse.Namespace) -> None:
     runs = {name: step(encoder("resnet3d", "r18", grid), t, x) for name, t in MEANS.items()}
     if options.medicalnet is not None:
         runs["MedicalNet"] = peer_step(medicalnet(options.medicalnet), x)
-    found = in_turn(runs, times=options.times)
+    found = in_turn(runs, times=options.times, clock=options.clock)
     work = 3 * flops(encoder("resnet3d", "r18", grid), tuple(x.shape))
     base = found["MedicalNet" if options.medicalnet is not None else "as it is"].median
     print(f"ResNet3D-18 A, batch {options.batch}, {grid}\n")
@@ -92,16 +92,18 @@ def update(options: argparse.Namespace) -> None:
         for weight in weights:
             weight.grad = torch.ones_like(weight)
         runs["fused" if fused else "plain"] = torch.optim.AdamW(weights, fused=fused).step
-    for name, times in in_turn(runs, times=15).items():
+    for name, times in in_turn(runs, times=15, clock=options.clock).items():
         print(f"| {name} | {times} |")
 
 
 def m3t_step(options: argparse.Namespace) -> None:
     """M3T in the size of its paper: one step in a process of its own."""
     print("| network | batch | seconds of the process | peak GiB |\n|---|---|---|---|")
-    which = ["checkpoint", "as it is"] if options.only is None else [options.only]
-    for name in [*which, *(["peer"] if options.m3t is not None else [])]:
-        seconds, gib = peak_memory(m3t_once, name, options.m3t, options.batch, options.side)
+    every = ["checkpoint", "as it is", *(["peer"] if options.m3t is not None else [])]
+    for name in every if options.only is None else [options.only]:
+        seconds, gib = peak_memory(
+            m3t_once, name, options.m3t, options.batch, options.side, clock=options.clock
+        )
         print(f"| {name} | {options.batch} | {seconds:.0f} | {gib:.2f} |", flush=True)
 
 
@@ -132,7 +134,10 @@ def cost(options: argparse.Namespace) -> None:
     print(f"\nAll nine: {total / 1e15:.0f} PFLOP\n")
     columns = [f"hours at {share:.0%} of it" for share in SHARES]
     print(f"| machine | TFLOP/s | {' | '.join(columns)} |\n|---|---|{'---|' * len(SHARES)}")
-    rates = CARDS | {f"this machine's convolution, measured ({machine()})": measured()}
+    rates = CARDS | {
+        f"this machine's convolution, measured ({machine()})": convolution_rate(options.clock)
+        / 1e12
+    }
     for name, rate in rates.items():
         hours = [f"{total / (share * rate * 1e12) / 3600:,.0f}" for share in SHARES]
         print(f"| {name} | {rate:.1f} | {' | '.join(hours)} |")
@@ -154,10 +159,6 @@ def study_work() -> Iterator[tuple[str, tuple[float, float]]]:
         yield name, (forward, forward * (volumes + saliency))
 
 
-def measured() -> float:
-    return convolution_rate() / 1e12
-
-
 TABLES = {"resnet": resnet, "update": update, "m3t": m3t_step, "cost": cost}
 
 
@@ -167,10 +168,11 @@ def main() -> None:
     parser.add_argument("--medicalnet", type=Path, help="folder of a clone of MedicalNet")
     parser.add_argument("--m3t", type=Path, help="folder of a clone of M3T")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--side", type=int, default=128, help="side of M3T's cube")
-    parser.add_argument("--only", choices=MEANS, help="only these means, for m3t")
+    parser.add_argument("--only", choices=[*MEANS, "peer"], help="only this one, for m3t")
     parser.add_argument("--grid", type=int, nargs=3, default=(80, 128, 128))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
