@@ -1,7 +1,7 @@
 """One full-size knee: CPU and memory to read, check, prepare and load it; and damaged files.
 
 python benchmarks/reading.py FOLDER            # makes one phantom knee of 160 x 384 x 384 there
-python benchmarks/reading.py FOLDER --damaged  # 270 damaged files, by every reader installed
+python benchmarks/reading.py FOLDER --damaged  # 270 damaged files of a small knee, by every reader
 """
 
 import argparse
@@ -28,21 +28,21 @@ def main() -> None:
     words.add_argument("folder", type=Path)
     words.add_argument("--damaged", action="store_true")
     asked = words.parse_args()
-    case = knee(asked.folder)
     if asked.damaged:
-        compare_readers(case.image, asked.folder)
+        compare_readers(knee(asked.folder / "small", (24, 96, 96)).image, asked.folder)
     else:
+        case = knee(asked.folder, (160, 384, 384))
         measure(case, Store(asked.folder / "prepared", GRID, (2, 4, 5)))
 
 
-def knee(folder: Path) -> Case:
+def knee(folder: Path, grid: tuple[int, int, int]) -> Case:
     release = folder / "release"
     if not (release / "subInfo_test.csv").exists():
         write_release(
             release,
             train=1,
             test=1,
-            grid=(160, 384, 384),
+            grid=grid,
             seed=0,
             contrast="real",
             agreement=0.8,
