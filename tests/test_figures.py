@@ -1,5 +1,6 @@
 import re
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -20,6 +21,14 @@ def made_for(name: str):
     return made_result() if name in OF_ONE_SEED else made_result((0, 1))
 
 
+@cache
+def laid_out(name: str) -> Figure:
+    """A figure whose texts have their places."""
+    figure = FIGURES[name](made_for(name))
+    figure.draw_without_rendering()
+    return figure
+
+
 def words(figure: Figure) -> list[str]:
     """Every text that is drawn."""
     texts = [t.get_text() for axis in figure.axes for t in axis.texts]
@@ -28,7 +37,7 @@ def words(figure: Figure) -> list[str]:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_made_at_full_width(name):
-    figure = FIGURES[name](made_for(name))
+    figure = laid_out(name)
     assert isinstance(figure, Figure)
     assert figure.get_size_inches()[0] == pytest.approx(7.2)
 
@@ -53,8 +62,7 @@ def test_every_figure_has_a_title_and_a_need():
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_no_text_leaves_the_page_or_is_smaller_than_six_points(name):
-    figure = FIGURES[name](made_for(name))
-    figure.draw_without_rendering()
+    figure = laid_out(name)
     width, height = figure.bbox.width, figure.bbox.height
     drawn = [t for axis in figure.axes for t in [*axis.texts, axis.title]] + list(figure.texts)
     drawn += [t for axis in figure.axes if name in SUPPLEMENT for t in labels_of(axis)]
@@ -69,8 +77,7 @@ def test_no_text_leaves_the_page_or_is_smaller_than_six_points(name):
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name != "fig1"])
 def test_texts_do_not_overlap(name):
-    figure = FIGURES[name](made_for(name))
-    figure.draw_without_rendering()
+    figure = laid_out(name)
     texts = [t for axis in figure.axes for t in axis.texts if t.get_text()] + list(figure.texts)
     texts += [t for legend in figure.legends for t in legend.get_texts()]
     texts += [t for axis in figure.axes if name in SUPPLEMENT for t in labels_of(axis)]
@@ -212,7 +219,7 @@ def test_a_reliability_diagram_stands_for_every_knee_once():
 
 
 def test_only_controls_that_saliency_does_not_exceed_are_filled():
-    figure = FIGURES["fig_s7"](made_result())
+    figure = FIGURES["fig_s8"](made_result())
     for axis in figure.axes:
         squares = [line for line in axis.lines if line.get_marker() == "s"]
         hollow = [line.get_markerfacecolor() == "white" for line in squares]
@@ -223,7 +230,7 @@ def test_each_backbone_names_its_own_stages_below_its_randomised_maps():
     result = made_result()
     rows = result.randomisation
     deeper = rows[rows["backbone"] != "m3t"]
-    figure = FIGURES["fig_s8"](replace(result, randomisation=deeper))
+    figure = FIGURES["fig_s9"](replace(result, randomisation=deeper))
     assert len(figure.axes) == 2
     stages = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert stages == ["trained", "heads", "layer2", "layer1", "whole network"]

@@ -83,17 +83,23 @@ def _beyond_the_paper(n: int, drawn: str) -> dict[str, str]:
             " the border of OA. Heads on one feature vector can agree and both be wrong." + drawn
         ),
         "fig_s6": (
+            "AUC of OA within groups of the test knees, with its 95 % percentile interval where the"
+            " classes allow one; below a group its knees and how many have OA. Groups were not"
+            " tested against each other: intervals that overlap do not show that a model does as"
+            " well in both." + drawn
+        ),
+        "fig_s7": (
             f"AUC of one grade against its neighbour along an axis of the features, n = {n} test"
             " knees; dashed: 0.5, no order. Right of the rule: grade 4 against grade 0, which is"
             " easy. Mean over seeds. No interval: a grade may have few knees."
         ),
-        "fig_s7": (
+        "fig_s8": (
             f"Share of saliency in cartilage, mean over up to n = {n} test knees with its 95 %"
             " interval, for the trained network (blue, line) and for maps that no trained network"
             " made. Open squares: the interval of saliency minus control, paired over knees, lies"
             " above zero. A control that is not exceeded could have made the same overlap." + drawn
         ),
-        "fig_s8": (
+        "fig_s9": (
             "Spearman correlation over voxels of each map with that of the trained network, while"
             " weights are replaced by random ones from the heads (left) down to the whole network"
             " (right); mean over the exemplar knees and seeds. A curve that stays high shows the"

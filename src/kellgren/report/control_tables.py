@@ -80,8 +80,8 @@ def controls(result: StudyResult) -> Table | Omitted:
         caption=(
             f"Mean over up to n = {int(table['n'].max())} test knees; {facts.seed_words(result)}."
             " Below a control of one seed: saliency minus control and its 95 % interval, paired"
-            " over knees. Bold: the whole interval is above zero, so the saliency of this trained"
-            " network lies on cartilage more than that control does."
+            " over knees. Bold: the whole interval is above zero, in every seed, so the"
+            " saliency of this trained network lies on cartilage more than that control does."
         ),
         stub=("Backbone", "Branch", "Measure"),
         columns=(
@@ -158,7 +158,7 @@ def randomisation(result: StudyResult) -> Table | Omitted:
         columns=(Column("Heads only"), Column("Lowest on the way", "a"), Column("Whole network")),
         groups=by_branch(table, _randomisation_cells),
         footnotes=(
-            "Below: the stage down to which weights were random. All stages are in Figure S8.",
+            "Below: the stage down to which weights were random. All stages are in Figure S9.",
             "A map that explains what was learned must lose its likeness to the trained one. A"
             " correlation that stays high at the whole network says that the map shows the scan"
             " and the architecture; a low one is needed but proves nothing by itself.",

@@ -13,6 +13,7 @@ from kellgren.study import StudyResult
 
 PAIRS = {"auc_01": "0|1", "auc_12": "1|2", "auc_23": "2|3", "auc_34": "3|4", "auc_04": "0|4"}
 DIFFER = {"seed": "Seed", "supervision": "Supervision", "backbone": "Backbone"}
+NAMES = {name: name for name in (*BACKBONES.values(), *SUPERVISIONS.values())}
 NO_FEATURES = "no run has features (features.npz) of test knees"
 
 
@@ -109,7 +110,7 @@ def similarity(result: StudyResult) -> Table | Omitted:
             Group(
                 spoken(DIFFER, differ),
                 rows_by(
-                    table[table["differ_in"] == differ], {"shared": {}, "pair": {}}, _cka_cells
+                    table[table["differ_in"] == differ], {"shared": NAMES, "pair": {}}, _cka_cells
                 ),
             )
             for differ in in_order(table["differ_in"], DIFFER)

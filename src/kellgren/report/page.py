@@ -28,7 +28,8 @@ from kellgren.study import StudyResult
 MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 RASTER = ("fig3",)  # pictures of scans; as SVG they would be many times larger
 
-LONG = 20  # rows; a longer table is folded away until a reader opens it
+# Rows above which a table is folded away until a reader opens it, beyond the paper and elsewhere.
+FOLDED_ABOVE: dict[bool, int] = {True: 12, False: 20}
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def _section(
     for name in topic.names:
         made = tables.get(name) or figures.get(name)
         if isinstance(made, Table):
-            items.append(_table_html(made))
+            items.append(_table_html(made, most=FOLDED_ABOVE[topic.beyond]))
         elif isinstance(made, Figure):
             items.append(_figure_html(name, made, caption(name, result)))
         else:
@@ -170,10 +171,10 @@ def _section(
     return Section(topic, tuple(items), tuple(omitted))
 
 
-def _table_html(table: Table) -> Markup:
-    """The table, folded away where it is long."""
+def _table_html(table: Table, *, most: int) -> Markup:
+    """The table, folded away where it has more rows than that."""
     rows = sum(len(group.rows) for group in table.groups)
-    if rows <= LONG:
+    if rows <= most:
         return Markup(to_html(table))
     return Markup(
         templates()

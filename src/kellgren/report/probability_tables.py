@@ -112,10 +112,9 @@ def _calibration_cells(rows: pd.DataFrame) -> tuple[Cell, ...]:
 
 
 def _hierarchy_cells(rows: pd.DataFrame) -> tuple[Cell, ...]:
-    right = [
-        value_note("OA head right", rows, "right_oa", digits=0),
-        value_note("KL head right", rows, "right_kl", digits=0),
-    ]
+    heads = {"right_oa": "OA head right", "right_kl": "KL head right"}
+    differing = rows["inconsistent"].sum() > 0
+    right = [value_note(w, rows, h, digits=0) for h, w in heads.items() if differing]
     return (
         Cell(str(int(rows["n"].iloc[0]))),
         measured_cell(rows, "agreement_argmax"),

@@ -23,6 +23,7 @@ from kellgren.report.terms import (
     PERFORMANCE,
     SUPERVISIONS,
     in_order,
+    levels_in_order,
     spoken,
 )
 from kellgren.study import StudyResult
@@ -50,7 +51,7 @@ def ordinal(result: StudyResult) -> Table | Omitted:
             " backbone."
         ),
         stub=("Backbone", "Setting"),
-        spans=(("Higher is better", 3), ("Lower is better, in grades", 4)),
+        spans=(("Higher is better", 3), ("Lower is better", 4)),
         columns=tuple(
             Column(METRICS[m], {"quadratic_kappa": "a", "tau_b": "b", "rps": "c"}.get(m, ""))
             for m in ORDINAL
@@ -127,7 +128,7 @@ def strata(result: StudyResult) -> Table | Omitted:
         groups=tuple(
             _stratum(table, covariate, level)
             for covariate in in_order(table["covariate"], COVARIATES)
-            for level in in_order(table.loc[table["covariate"] == covariate, "level"], {})
+            for level in levels_in_order(table.loc[table["covariate"] == covariate, "level"])
         ),
         footnotes=(
             "Strata are small and were not tested against each other: overlapping intervals do"
@@ -156,8 +157,8 @@ def _aside(rows: pd.DataFrame) -> tuple[str, ...]:
     rows = rows.sort_values("agreement", ascending=False)
     shares = [number(v, digits=3) for v in rows["share"]]
     again = rows.iloc[len(rows) // 2]
-    words = f"{number(again['rescored'], digits=3)} ± {number(again['rescored_sd'], digits=3)}"
-    return f"{shares[0]}, {shares[-1]}", f"re-read {words}"
+    words = f"{number(again['rescored'], digits=2)} ± {number(again['rescored_sd'], digits=2)}"
+    return f"{shares[0]}, {shares[-1]}", words
 
 
 def _ceiling_rows(table: pd.DataFrame) -> tuple[Row, ...]:

@@ -80,7 +80,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         "Strata",
         "strata",
-        ("table_s8",),
+        ("fig_s6", "table_s8"),
         (
             "The scores of Table 1 within groups of knees, with the number of knees of each.",
             "Groups are small and were not tested against each other; the table can raise a"
@@ -91,7 +91,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         "Order in the features",
         "order",
-        ("fig_s6", "table_s9", "table_s10", "table_s11"),
+        ("fig_s7", "table_s9", "table_s10", "table_s11"),
         (
             "Table 2 asks how far one axis goes with severity over all knees. These ask whether"
             " neighbouring grades are told apart, whether distances follow grades, and how alike"
@@ -104,7 +104,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         "Saliency against its controls",
         "controls",
-        ("fig_s7", "fig_s8", "table_s12", "table_s13", "table_s14", "table_s15", "table_s16"),
+        ("fig_s8", "fig_s9", "table_s12", "table_s13", "table_s14", "table_s15", "table_s16"),
         (
             "Overlap with cartilage counts for something only where maps that know nothing of the"
             " network, such as the edges of the scan or an untrained network, overlap less.",

@@ -93,3 +93,13 @@ def in_order(keys: "pd.Series[str]", names: Mapping[str, str]) -> list[str]:
     """
     present = set(keys.dropna().astype(str))
     return [key for key in names if key in present] + sorted(present - set(names))
+
+
+def levels_in_order(levels: "pd.Series[str]") -> list[str]:
+    """Distinct levels of a covariate: below an edge first, unknown last.
+
+    >>> levels_in_order(pd.Series(["65 and above", "unknown", "55 to below 65", "below 55"]))
+    ['below 55', '55 to below 65', '65 and above', 'unknown']
+    """
+    present = sorted(set(levels.astype(str)))
+    return sorted(present, key=lambda level: (level == "unknown", not level.startswith("below")))

@@ -1,4 +1,4 @@
-"""Figures of a study, 1 to 5 of the paper and S1 to S8 beyond it; only the caller saves them."""
+"""Figures of a study, 1 to 5 of the paper and S1 to S9 beyond it; only the caller saves them."""
 
 from collections.abc import Callable
 
@@ -17,6 +17,7 @@ from kellgren.report.figures.randomisation import randomisation
 from kellgren.report.figures.reliability import reliability
 from kellgren.report.figures.saliency import saliency
 from kellgren.report.figures.seeds import seeds
+from kellgren.report.figures.strata import strata
 from kellgren.report.figures.style import save_figure, write_figure
 from kellgren.study import StudyResult
 
@@ -33,9 +34,10 @@ FIGURES: dict[str, Callable[[StudyResult], Figure | None]] = {
     "fig_s3": reliability,
     "fig_s4": decision,
     "fig_s5": hierarchy,
-    "fig_s6": ordering,
-    "fig_s7": controls,
-    "fig_s8": randomisation,
+    "fig_s6": strata,
+    "fig_s7": ordering,
+    "fig_s8": controls,
+    "fig_s9": randomisation,
 }
 
 TITLES: dict[str, str] = {
@@ -49,9 +51,10 @@ TITLES: dict[str, str] = {
     "fig_s3": "Figure S3. Reliability diagrams",
     "fig_s4": "Figure S4. Decision curves",
     "fig_s5": "Figure S5. Agreement of the two heads by grade",
-    "fig_s6": "Figure S6. Order of neighbouring grades",
-    "fig_s7": "Figure S7. Saliency beside its controls",
-    "fig_s8": "Figure S8. Cascaded randomisation",
+    "fig_s6": "Figure S6. AUC of OA by stratum",
+    "fig_s7": "Figure S7. Order of neighbouring grades",
+    "fig_s8": "Figure S8. Saliency beside its controls",
+    "fig_s9": "Figure S9. Cascaded randomisation",
 }
 
 # Why a figure cannot be made, where its function gives None.
@@ -66,7 +69,8 @@ NEEDS: dict[str, str] = {
     "fig_s3": "no run has predictions of test knees",
     "fig_s4": "no run has predictions of test knees",
     "fig_s5": "no run has both heads",
-    "fig_s6": "no run has features (features.npz) of test knees",
-    "fig_s7": "no run has controls (controls.csv); explain the runs with controls first",
-    "fig_s8": "no run has randomised maps (randomisation.csv); explain with controls first",
+    "fig_s6": "age, sex, side and site are not recorded, or are the same for all test knees",
+    "fig_s7": "no run has features (features.npz) of test knees",
+    "fig_s8": "no run has controls (controls.csv); explain the runs with controls first",
+    "fig_s9": "no run has randomised maps (randomisation.csv); explain with controls first",
 }

@@ -1,4 +1,4 @@
-"""Fig. S7: saliency on cartilage beside maps that no trained network made."""
+"""Fig. S8: saliency on cartilage beside maps that no trained network made."""
 
 import matplotlib as mpl
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Fig. S6: how an axis of the features orders neighbouring grades, backbones by settings."""
+"""Fig. S7: how an axis of the features orders neighbouring grades, backbones by settings."""
 
 import matplotlib as mpl
 import pandas as pd

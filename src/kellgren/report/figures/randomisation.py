@@ -1,4 +1,4 @@
-"""Fig. S8: what is left of saliency when the weights are randomised from the heads down."""
+"""Fig. S9: what is left of saliency when the weights are randomised from the heads down."""
 
 import matplotlib as mpl
 import pandas as pd
