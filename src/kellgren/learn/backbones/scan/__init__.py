@@ -5,9 +5,8 @@ For each case, channel and state, with ``dt = softplus(delta + delta_bias)``::
     h[t] = exp(dt[t] * a) * h[t - 1] + dt[t] * u[t] * b[t]         h[-1] = 0
     y[t] = (sum over states of c[t] * h[t] + d * u[t]) * silu(z[t])
 
-All kernels compute this recurrence as it stands, none keeps anything of size tokens x channels x
-states, and all give the same bits when called again with the same number of threads. They take
-channels that lie side by side, tokens after each other.
+All kernels compute this recurrence as it stands, and none keeps anything of size tokens x channels
+x states. Ours give the same bits when called again with the same number of threads.
 """
 
 import warnings

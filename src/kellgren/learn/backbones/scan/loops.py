@@ -11,14 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kellgren.learn.backbones.scan.elementary import decay_parts, sigmoid, softplus
 from kellgren.learn.backbones.scan.lanes import (
     compiled,
-    decay_parts,
     inlined,
     like,
     load,
-    sigmoid,
-    softplus,
     spread,
     store,
     total,

@@ -5,12 +5,12 @@ This module imports numba, so it is imported where a convolution is first comput
 
 import numpy as np
 
+from kellgren.learn.backbones.scan.elementary import sigmoid
 from kellgren.learn.backbones.scan.lanes import (
     compiled,
     inlined,
     like,
     load,
-    sigmoid,
     store,
     zeros,
 )
