@@ -65,6 +65,14 @@ def test_training_leaves_weights_log_and_settings_and_no_checkpoint(store, knees
     assert not list(run.folder.glob(".*.safetensors"))
 
 
+def test_the_record_names_the_kernel_of_the_scan(store, knees, tmp_path):
+    once = TrainingSettings(epochs=1, batch_size=5, threads=1)
+    run = trained(tmp_path, store, knees, once, "nnmamba-single_oa-s0")
+    assert run.record()["made_with"]["scan_kernel"] in ("numba", "slabs")
+    other = trained(tmp_path, store, knees, once, "resnet3d-single_oa-s0")
+    assert "scan_kernel" not in other.record()["made_with"]
+
+
 def test_training_again_does_nothing(store, knees, tmp_path):
     run = trained(tmp_path, store, knees)
     before = run.weights.stat().st_mtime_ns

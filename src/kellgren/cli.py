@@ -1,5 +1,6 @@
 """The verbs. torch is imported only inside those that train, predict or explain."""
 
+import logging
 import os
 import sys
 from enum import StrEnum
@@ -372,6 +373,8 @@ def main() -> None:
     # GNU OpenMP's threads spin for long while they wait; on a shared machine that starves the very
     # thread they wait for. A short spin costs nothing measurable on a quiet one.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("kellgren").setLevel(logging.INFO)
     try:
         app()
     except InputError as error:

@@ -28,6 +28,8 @@ from kellgren.config import BackboneSettings, TrainingSettings
 from kellgren.faults import InputError
 from kellgren.files import completed, digest_of, digest_of_file, write_json
 from kellgren.learn.backbones import Encoder
+from kellgren.learn.backbones.nnmamba import Mamba
+from kellgren.learn.backbones.scan import kernel_for
 from kellgren.learn.dataset import Batch, batches, epoch_order
 from kellgren.learn.heads import Task, supervised_loss, weighted_tasks
 from kellgren.learn.means import Means, Share, shares
@@ -98,7 +100,7 @@ def train(
             run.backbone, settings=backbone, supervision=run.supervision, training=training
         )
         started_from = _start(model, backbone)
-        made_with = {**_made_with(device), "fused": means.fused}
+        made_with = {**_made_with(device), "fused": means.fused, **_scan_kernel(model, device)}
         write_json(
             run.settings_file,
             {"asked": asked, "made_with": made_with, "started_from": started_from},
@@ -230,6 +232,11 @@ def _made_with(device: torch.device) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
     }
+
+
+def _scan_kernel(model: HierarchicalNet, device: torch.device) -> dict[str, str]:
+    asked = {part.kernel for part in model.modules() if isinstance(part, Mamba)}
+    return {"scan_kernel": kernel_for(device, one) for one in asked}
 
 
 def _seen(

@@ -2,9 +2,9 @@
 
 Run from the root of the repository, in an environment with the peers that are wanted:
 
-    python benchmarks/statistics.py speed                   # peers: scikit-learn, SciPy
-    python benchmarks/statistics.py speed --peers           # also MLstatkit and Quantus, if there
-    python benchmarks/statistics.py null --data-sets 500
+    python benchmarks/evaluation.py speed                   # peers: scikit-learn, SciPy
+    python benchmarks/evaluation.py speed --peers           # also MLstatkit and Quantus, if there
+    python benchmarks/evaluation.py null --data-sets 500
 
 Times are seconds of CPU, the least of the repeats. A loop that is too slow to finish is run on
 fewer resamples and multiplied; the table says so.
