@@ -235,8 +235,8 @@ def _made_with(device: torch.device) -> dict[str, Any]:
 
 
 def _scan_kernel(model: HierarchicalNet, device: torch.device) -> dict[str, str]:
-    asked = {part.kernel for part in model.modules() if isinstance(part, Mamba)}
-    return {"scan_kernel": kernel_for(device, one) for one in asked}
+    asked = sorted({part.kernel for part in model.modules() if isinstance(part, Mamba)})
+    return {"scan_kernel": ", ".join(kernel_for(device, one) for one in asked)} if asked else {}
 
 
 def _seen(
