@@ -2,7 +2,7 @@
 
     python benchmarks/train_step.py resnet --medicalnet ../MedicalNet
     python benchmarks/train_step.py update
-    python benchmarks/train_step.py m3t --m3t ../M3T
+    python benchmarks/train_step.py m3t --means checkpoint peer --m3t ../M3T
     python benchmarks/train_step.py cost
 
 Each prints one table of docs/performance.md. A step is a forward pass, a backward pass and an
@@ -71,7 +71,8 @@ def resnet(options: argparse.Namespace) -> None:
     """ResNet-18 with shortcut A."""
     grid = tuple(options.grid)
     x = torch.randn(options.batch, 1, *grid)
-    runs = {name: step(encoder("resnet3d", "r18", grid), t, x) for name, t in MEANS.items()}
+    chosen = {name: MEANS[name] for name in options.means if name in MEANS}
+    runs = {name: step(encoder("resnet3d", "r18", grid), t, x) for name, t in chosen.items()}
     if options.medicalnet is not None:
         runs["MedicalNet"] = peer_step(medicalnet(options.medicalnet), x)
     found = in_turn(runs, times=options.times, clock=options.clock)
@@ -99,8 +100,7 @@ def update(options: argparse.Namespace) -> None:
 def m3t_step(options: argparse.Namespace) -> None:
     """M3T in the size of its paper: one step in a process of its own."""
     print("| network | batch | seconds of the process | peak GiB |\n|---|---|---|---|")
-    every = ["checkpoint", "as it is", *(["peer"] if options.m3t is not None else [])]
-    for name in every if options.only is None else [options.only]:
+    for name in options.means:
         seconds, gib = peak_memory(
             m3t_once, name, options.m3t, options.batch, options.side, clock=options.clock
         )
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--times", type=int, default=5)
     parser.add_argument("--side", type=int, default=128, help="side of M3T's cube")
-    parser.add_argument("--only", choices=[*MEANS, "peer"], help="only this one, for m3t")
+    parser.add_argument("--means", nargs="+", choices=[*MEANS, "peer"], default=[*MEANS])
     parser.add_argument("--grid", type=int, nargs=3, default=(80, 128, 128))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
