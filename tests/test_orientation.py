@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from kellgren.config import PreparationSettings
-from kellgren.store import network_input
+from kellgren.preparation import network_input
 from kellgren.volume import crop, read_mask, read_scan, share_of, to_scan_grid
 from tests.conftest import SHARED
 

@@ -10,7 +10,8 @@ import pytest
 from kellgren.cohort import Case
 from kellgren.config import PreparationSettings
 from kellgren.faults import InputError
-from kellgren.store import Store, network_input
+from kellgren.preparation import network_input
+from kellgren.store import Store
 from kellgren.volume import (
     foreground,
     n4,

@@ -16,88 +16,22 @@ from kellgren.cohort import Case, check_case_id
 from kellgren.config import PreparationSettings
 from kellgren.faults import InputError
 from kellgren.files import digest_of, digest_of_file
+from kellgren.preparation import PAPER, check_side, rounded_input
 from kellgren.sealed import Record, Sealed, Tensors, read_record, read_sealed, write_sealed
 from kellgren.volume import (
-    Scan,
     box,
-    clipped,
-    foreground,
     grid_spacing_mm,
     mirror,
-    moments,
-    n4,
     read_mask,
     read_scan,
-    resample,
     resample_mask,
     shape_of,
     share_of,
     source_files,
-    standardised,
 )
 
 SCHEMA = 2
-# A voxel this many standard deviations out leaves nothing of the knee in the z-scores.
-OUTLIER_LIMIT = 1000.0
-PAPER = PreparationSettings()
-
 _AGAIN = "run prepare again"
-
-
-def network_input(
-    scan: Scan,
-    grid: tuple[int, int, int],
-    *,
-    mirrored: bool,
-    preparation: PreparationSettings = PAPER,
-) -> Float32[np.ndarray, "_ _ _"]:
-    """What a network sees of a scan: z-scored, resampled, and rounded as the store rounds.
-
-    The values are those of float16, so that a scan that is read here and one that comes from the
-    store are the same to the last bit.
-
-    Args:
-        scan: The scan.
-        grid: Slices, rows and columns of the result.
-        mirrored: True to exchange right and left, as for a left knee.
-        preparation: What else is done; the default is the paper's.
-
-    Raises:
-        InputError: If one voxel lies so far out that the others are alike.
-    """
-    return _rounded_input(scan, grid, mirrored, preparation).astype(np.float32)
-
-
-def _rounded_input(
-    scan: Scan, grid: tuple[int, int, int], mirrored: bool, preparation: PreparationSettings
-) -> Float16[np.ndarray, "_ _ _"]:
-    voxels = n4(scan.voxels) if preparation.bias_correction == "n4" else scan.voxels
-    if preparation.clip_percentiles is not None:
-        voxels = clipped(voxels, preparation.clip_percentiles)
-    mean, sd = _centre_and_width(voxels, preparation.normalisation)
-    part = voxels[box(shape_of(voxels), scan.spacing_mm, preparation.crop_mm)]
-    # Resampling is linear, so it may come before the z-score, where there are fewer voxels.
-    seen = resample(part[::-1] if mirrored else part, grid, method=preparation.resampling)
-    return standardised(seen, mean=mean, sd=sd).astype(np.float16)
-
-
-def _centre_and_width(
-    voxels: Float32[np.ndarray, "d h w"], normalisation: str
-) -> tuple[float, float]:
-    if normalisation == "zscore":
-        mean, sd = moments(voxels)
-    else:
-        tissue = voxels[foreground(voxels)]
-        mean, sd = float(tissue.mean(dtype=np.float64)), float(tissue.std(dtype=np.float64))
-    farthest = max(float(voxels.max()) - mean, mean - float(voxels.min()))
-    if farthest > OUTLIER_LIMIT * sd:
-        raise InputError(
-            "the scan",
-            f"a voxel {farthest / sd if sd else np.inf:.0f} standard deviations from the mean",
-            f"at most {OUTLIER_LIMIT:g}",
-            "repair the voxel, or export the scan again",
-        )
-    return mean, sd
 
 
 @dataclass(frozen=True)
@@ -290,7 +224,7 @@ class Store:
         check_side(case, scan)
         crop = self.preparation.crop_mm
         try:
-            image = _rounded_input(scan, self.grid, mirrored, self.preparation)
+            image = rounded_input(scan, self.grid, mirrored=mirrored, preparation=self.preparation)
             cut = box(shape_of(scan.voxels), scan.spacing_mm, crop)
         except InputError as error:
             raise InputError(str(case.image), error.found, error.needed, error.todo) from error
@@ -347,21 +281,6 @@ def _fault_of(store: Store, case: Case) -> InputError | None:
     except InputError as error:
         return error
     return None
-
-
-def check_side(case: Case, scan: Scan) -> None:
-    """Refuse a scan that says of itself that it shows the other knee.
-
-    Raises:
-        InputError: If the DICOM series names a side and it is not that of the table.
-    """
-    if scan.side is not None and scan.side != case.side:
-        raise InputError(
-            str(case.image),
-            f"a series that says '{scan.side}' (Laterality)",
-            f"'{case.side}', as in the cohort table",
-            "find out which is right, and correct the table",
-        )
 
 
 def _sources_digest(case: Case) -> Record:

@@ -13,7 +13,7 @@ from kellgren.files import digest_of
 from kellgren.inspection.alignment import labelled, mask_findings
 from kellgren.inspection.finding import Finding
 from kellgren.inspection.voxels import scan_findings
-from kellgren.store import check_side
+from kellgren.preparation import check_side
 from kellgren.volume import (
     Scan,
     check_same_geometry,

@@ -18,8 +18,8 @@ from kellgren.learn.attribution import absolute_gradient
 from kellgren.learn.heads import weighted_tasks
 from kellgren.learn.model import load_model, preparation_of, settings_of, training_of
 from kellgren.learn.train import deterministic
+from kellgren.preparation import network_input
 from kellgren.runs import Run
-from kellgren.store import network_input
 from kellgren.volume import (
     Scan,
     dess_warnings,
