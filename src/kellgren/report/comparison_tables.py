@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from kellgren.comparisons import READER
 from kellgren.report import facts
 from kellgren.report.published import FIG2_P, published
 from kellgren.report.table import (
@@ -50,12 +51,10 @@ def comparisons(result: StudyResult) -> Table | Omitted:
         stub=("Group", "Comparison", "Metric"),
         columns=(
             Column("Δ", "a"),
-            Column("SE"),
             Column("95 % CI"),
             Column("p", "b"),
             Column("p, Holm", "c"),
             Column("p, max-T", "d"),
-            Column("p, BH", "c"),
             Column("Detectable Δ", "e"),
             Column("Sign kept", "f"),
             Column("Test", "g"),
@@ -67,7 +66,7 @@ def comparisons(result: StudyResult) -> Table | Omitted:
             f" {facts.measured_on(result)}",
             "Accuracy of OA: McNemar’s exact test; b knees that only the first model calls"
             " right, c that only the second does. Everything else: paired bootstrap over knees.",
-            "Holm and Benjamini–Hochberg within one family and seed: Dual against single"
+            "Holm, and below it Benjamini–Hochberg, within one family and seed: Dual against single"
             f" ({_family_size(result, DUAL_VS_SINGLE)} tests), backbone against backbone"
             f" ({_family_size(result, BACKBONE_VS_BACKBONE)} tests).",
             "Adjusted by the largest studentised difference of the family in the shared resamples;"
@@ -76,8 +75,9 @@ def comparisons(result: StudyResult) -> Table | Omitted:
             "Where Holm’s p is not below 0.05: the true difference that an unadjusted two-sided"
             " test at 0.05 would have found four times in five. A smaller one has not been"
             " excluded; “not significant” is not “the same”.",
-            "Share of readings by another reader, who agrees exactly on 70 % of knees and is one"
-            " grade off otherwise, that leave the sign of the difference as it is.",
+            "Share of readings by another reader, who agrees exactly on"
+            f" {100 * READER:.0f} % of knees and is one grade off otherwise, that leave the sign of"
+            " the difference as it is.",
             "Below it another test of the same difference, unadjusted: DeLong’s for the AUC of"
             " OA, McNemar’s mid-p for its accuracy.",
             about_networks(result),
@@ -184,12 +184,15 @@ def _cells(row: "pd.Series[Any]") -> tuple[Cell, ...]:
             published=theirs,
             notes=(f"mean {number(row['boot_mean'], signed=True)}",),
         ),
-        Cell(number(row["se"])),
-        Cell(interval(row["ci_low"], row["ci_high"], digits=4) or ABSENT),
+        Cell(interval(row["ci_low"], row["ci_high"]) or ABSENT, notes=(f"SE {number(row['se'])}",)),
         Cell(p_value(row["p"]), published=their_p),
-        Cell(p_value(row["p_holm"]), row["p_holm"], survives),
+        Cell(
+            p_value(row["p_holm"]),
+            row["p_holm"],
+            survives,
+            notes=(f"BH {p_value(row['p_bh'])}",),
+        ),
         Cell(p_value(row["p_max_t"])),
-        Cell(p_value(row["p_bh"])),
         _detectable(row),
         Cell(number(row["sign_kept"], digits=2)),
         Cell(spoken(TESTS, str(row["test"])), notes=_beside(row)),
@@ -213,7 +216,7 @@ def _printed(row: "pd.Series[Any]") -> tuple[str, str]:
 def _beside(row: "pd.Series[Any]") -> tuple[str, ...]:
     """The other test of a row, and the discordant pairs of McNemar's."""
     if not math.isnan(row["p_delong"]):
-        return (f"DeLong p {p_value(row['p_delong'])}",)
+        return (f"DeLong {p_value(row['p_delong'])}",)
     if math.isnan(row["mcnemar_b"]):
         return ()
     pairs = f"b, c = {int(row['mcnemar_b'])}, {int(row['mcnemar_c'])}"

@@ -24,7 +24,7 @@ from kellgren.study import StudyResult
 
 MEASURES = ("mass_roi", "top1_roi", "dice_5", "dice_10")
 FURTHER = ("enrichment_1", "enrichment_5", "ap", "auroc", "share_top1_mass")
-NOT_CONTROLLED = "no run has controls (controls.csv); explain the runs with controls first"
+NOT_CONTROLLED = "no run has controls (controls.csv); explain the runs first"
 
 
 def further_overlap(result: StudyResult) -> Table | Omitted:
@@ -116,7 +116,7 @@ def deletion(result: StudyResult) -> Table | Omitted:
     title = "Table S14. Deletion of cartilage"
     table = result.deletion
     if table.empty:
-        reason = "no run has a deletion test (deletion.csv); explain the runs with controls first"
+        reason = "no run has a deletion test (deletion.csv); explain the runs first"
         return Omitted("table_s14", title, reason)
     return Table(
         name="table_s14",
@@ -144,7 +144,7 @@ def randomisation(result: StudyResult) -> Table | Omitted:
     title = "Table S15. Cascaded randomisation"
     table = result.randomisation
     if table.empty:
-        reason = "no run has randomised maps (randomisation.csv); explain with controls first"
+        reason = "no run has randomised maps (randomisation.csv); explain the runs first"
         return Omitted("table_s15", title, reason)
     return Table(
         name="table_s15",
@@ -244,7 +244,7 @@ def _control_cell(rows: pd.DataFrame) -> Cell:
     difference = number(float(rows["difference"].iloc[0]), digits=3, signed=True)
     doubt = interval(rows["difference_low"].iloc[0], rows["difference_high"].iloc[0])
     sd = float(rows["value"].std())
-    cell = seed_cell(float(rows["value"].mean()), sd, notes=(f"{difference} {doubt}".strip(),))
+    cell = seed_cell(float(rows["value"].mean()), sd, notes=(difference, doubt))
     return replace(cell, best=bool((rows["difference_low"] > 0).all()))
 
 

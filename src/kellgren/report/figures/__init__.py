@@ -71,6 +71,6 @@ NEEDS: dict[str, str] = {
     "fig_s5": "no run has both heads",
     "fig_s6": "age, sex, side and site are not recorded, or are the same for all test knees",
     "fig_s7": "no run has features (features.npz) of test knees",
-    "fig_s8": "no run has controls (controls.csv); explain the runs with controls first",
-    "fig_s9": "no run has randomised maps (randomisation.csv); explain with controls first",
+    "fig_s8": "no run has controls (controls.csv); explain the runs first",
+    "fig_s9": "no run has randomised maps (randomisation.csv); explain the runs first",
 }
