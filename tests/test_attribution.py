@@ -82,3 +82,19 @@ def test_the_kl_head_is_explained_by_the_grade_predicted_for_the_whole_volume():
     rows = model.heads["kl"].weight[grade, 0][:, None, None, None]
     expected = (rows * model.encoder.weight * IMAGE[:, 0]).abs()
     assert torch.allclose(maps["kl"], expected, atol=1e-6)
+
+
+def test_saliency_of_a_clipped_line_is_that_of_the_published_example():
+    """Captum's test of its Saliency: |gradient| of 1 - ReLU(1 - x) at 1, 2, 3, 0, -1, 7."""
+
+    class Clipped(nn.Module):
+        n_features = 6
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return 1 - torch.relu(1 - image.flatten(1))
+
+    model = HierarchicalNet(Clipped(), 6, [OA]).eval()
+    nn.init.ones_(model.heads["oa"].weight)
+    image = torch.tensor([1.0, 2, 3, 0, -1, 7]).reshape(1, 1, 1, 2, 3)
+    maps = absolute_gradient(model, image, [OA], ExplanationSettings())
+    assert maps["oa"].flatten().tolist() == [0, 0, 0, 1, 1, 0]

@@ -208,3 +208,14 @@ class TestSummary:
     def test_a_split_without_cases_has_no_row(self):
         assert summary([self.case(0, 0)])["split"].tolist() == ["train"]
         assert summary([]).empty
+
+
+def test_the_site_comes_back_and_may_be_absent(tmp_path):
+    table = tmp_path / "cohort.csv"
+    header = "case_id,subject,side,split,kl,image,segmentation,site\n"
+    rows = "a,1,right,train,0,a.nii.gz,,B\nb,2,right,test,3,b.nii.gz,,\n"
+    table.write_text(header + rows)
+    cases = read_cohort(table)
+    assert [case.site for case in cases] == ["B", None]
+    write_cohort(table, cases)
+    assert read_cohort(table) == cases

@@ -20,7 +20,7 @@ SPLITS = ("train", "test")
 SIDES = ("right", "left")
 SEXES = ("female", "male")
 REQUIRED = ("case_id", "subject", "side", "split", "kl", "image", "segmentation")
-OPTIONAL = ("age", "sex", "bmi")
+OPTIONAL = ("age", "sex", "bmi", "site")
 
 _CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -43,6 +43,7 @@ class Case:
         age: In years, or None.
         sex: "female", "male" or None.
         bmi: Body-mass index in kg/m2, or None.
+        site: Where the scan was made, by any code, or None.
     """
 
     case_id: str
@@ -55,13 +56,14 @@ class Case:
     age: float | None = None
     sex: str | None = None
     bmi: float | None = None
+    site: str | None = None
 
 
 def read_cohort(path: Path) -> list[Case]:
     """Read a cohort table: CSV in UTF-8, one row a knee.
 
     Columns are `case_id, subject, side, split, kl, image, segmentation`, and optionally `age`,
-    `sex` and `bmi`; other columns are ignored, but an `oa` column must agree with Eq. (1).
+    `sex`, `bmi` and `site`; other columns are ignored, but an `oa` column must agree with Eq. (1).
     Relative paths start at the folder of the table. Every cell is read as text, so an id such as
     "001" or "NA" stays what it is.
 
@@ -222,6 +224,7 @@ def _case(row: dict[str, str], where: str, folder: Path) -> Case:
         number_or_none(row.get("age", ""), f"{where}, age"),
         _choice(sex, SEXES, "sex", where) if sex else None,
         number_or_none(row.get("bmi", ""), f"{where}, bmi"),
+        row.get("site", "").strip() or None,
     )
 
 
@@ -321,6 +324,7 @@ def _cells(case: Case, folder: Path) -> list[str]:
         numbers[0],
         case.sex or "",
         numbers[1],
+        case.site or "",
     ]
 
 

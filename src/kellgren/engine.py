@@ -199,8 +199,8 @@ def run_study(place: Workplace) -> StudyResult:
 
 
 def covariates_of(cases: Sequence[Case]) -> pd.DataFrame:
-    """What results are split by: side, sex and age of each case."""
-    columns = ["case_id", "side", "sex", "age"]
+    """What results are split by: side, sex, age and site of each case."""
+    columns = ["case_id", "side", "sex", "age", "site"]
     return pd.DataFrame([[getattr(case, c) for c in columns] for case in cases], columns=columns)
 
 

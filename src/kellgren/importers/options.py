@@ -143,6 +143,7 @@ def case_of(
         age,
         words["sex"] or None,
         bmi,
+        options.cell(row, "site") or None,
     )
 
 
