@@ -1,4 +1,5 @@
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -291,3 +292,17 @@ def test_compilation_is_said_with_its_time(monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         cpu.compile_loops()
     assert "compiled the selective scan in" in caplog.text
+
+
+def test_the_kernel_is_the_same_when_the_first_call_asks_for_no_gradient():
+    code = (
+        "import torch\n"
+        "from kellgren.learn.backbones.scan import kernel_for\n"
+        "with torch.no_grad():\n"
+        "    print(kernel_for(torch.device('cpu')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert done.stdout.strip() == kernel_for(torch.device("cpu"))

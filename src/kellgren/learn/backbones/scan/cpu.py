@@ -46,8 +46,9 @@ def compile_loops() -> None:
     call = Call(zero, zero, zero[0, :1], zero, zero, zero[0, 0], zero, zero[0, 0])
     y, kept, decays = call.outputs(2, 1)
     call.gradients(y, kept, decays)
-    x = zero.requires_grad_()
-    torch.autograd.grad(convolve(x, zero[0, :4].T, zero[0, 0]).sum(), x)
+    with torch.enable_grad():  # the first call may come from a prediction, which asks for none
+        x = zero.requires_grad_()
+        torch.autograd.grad(convolve(x, zero[0, :4].T, zero[0, 0]).sum(), x)
     if was_compiled():
         seconds = time.perf_counter() - started
         log.info("compiled the selective scan in %.0f s; later runs find it on disk", seconds)
