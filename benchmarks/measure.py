@@ -54,7 +54,7 @@ def flops(net: nn.Module, shape: tuple[int, ...]) -> float:
     return float(counter.get_total_flops())
 
 
-PROBES = ((64, 40, 64, 64), (256, 20, 32, 32), (512, 10, 16, 16))
+PROBES = ((128, 20, 32, 32), (256, 10, 16, 16), (512, 10, 16, 16))
 
 
 def convolution_rate(clock: str) -> float:

@@ -3,6 +3,7 @@
     python benchmarks/train_step.py resnet --medicalnet ../MedicalNet
     python benchmarks/train_step.py update
     python benchmarks/train_step.py m3t --means checkpoint peer --m3t ../M3T
+    python benchmarks/train_step.py memory --m3t ../M3T
     python benchmarks/train_step.py cost
 
 Each prints one table of docs/performance.md. A step is a forward pass, a backward pass and an
@@ -15,9 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from measure import CLOCKS, convolution_rate, flops, in_turn, machine, peak_memory
+from measure import CLOCKS, GIB, convolution_rate, flops, in_turn, machine, peak_memory
 from peers import m3t, medicalnet
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
 
 from kellgren.config import PAPER_GRIDS, TrainingSettings
 from kellgren.learn.backbones import build_encoder
@@ -115,6 +118,40 @@ def m3t_once(name: str, folder: Path | None, batch: int, side: int) -> None:
     step(encoder("m3t", "original", (side,) * 3), MEANS[name], x)()
 
 
+def memory(options: argparse.Namespace) -> None:
+    """Peak memory of a step, counted on tensors without data; no library's workspace is in it."""
+    print("| network | grid | batch | means | counted peak GiB |\n|---|---|---|---|---|")
+    networks = [("resnet3d", "full"), ("resnet3d", "r50"), ("m3t", "full"), ("m3t", "original")]
+    for name, size in networks:
+        grid, batch = PAPER_GRIDS[name], options.batch
+        for means in ("as it is", "checkpoint"):
+            gib = counted_peak(name, size, means, batch)
+            print(f"| {name} `{size}` | {grid} | {batch} | {means} | {gib:.2f} |", flush=True)
+    if options.m3t is not None:
+        with FakeTensorMode():
+            x = torch.randn(options.batch, 1, *PAPER_GRIDS["m3t"])
+            gib = tracked(net := m3t(options.m3t), peer_step(net, x))
+        print(f"| peer's M3T | {PAPER_GRIDS['m3t']} | {options.batch} | | {gib:.2f} |")
+
+
+def counted_peak(name: str, size: str, means: str, batch: int) -> float:
+    grid = PAPER_GRIDS[name]
+    with FakeTensorMode():
+        net = encoder(name, size, grid)
+        return tracked(net, step(net, MEANS[means], torch.randn(batch, 1, *grid)))
+
+
+def tracked(net: nn.Module, once: Callable[[], None]) -> float:
+    """Largest sum of weights, gradients and activations during a step, and AdamW's moments."""
+    tracker = MemTracker()
+    tracker.track_external(net)
+    with tracker:
+        once()
+    (peak,) = tracker.get_tracker_snapshot("peak").values()
+    moments = 2 * sum(p.nbytes for p in net.parameters())
+    return (peak["Total"] + moments) / GIB
+
+
 CARDS = {  # published peak rates, TFLOP/s of dense products
     "Tesla T4, 16 GB, float16 tensor cores": 65.0,
     "Tesla V100, 16 GB, float32": 15.7,
@@ -159,7 +196,7 @@ def study_work() -> Iterator[tuple[str, tuple[float, float]]]:
         yield name, (forward, forward * (volumes + saliency))
 
 
-TABLES = {"resnet": resnet, "update": update, "m3t": m3t_step, "cost": cost}
+TABLES = {"resnet": resnet, "update": update, "m3t": m3t_step, "memory": memory, "cost": cost}
 
 
 def main() -> None:
