@@ -14,13 +14,13 @@ from torch import nn
 
 from kellgren.config import TrainingSettings
 from kellgren.faults import InputError
+from kellgren.learn.backbones.conv3d import CHANNELS_LAST
 from kellgren.learn.backbones.recompute import recompute_activations
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FUSED_ADAMW = {"cpu": True, "cuda": True}
 """Whether AdamW updates all weights in one pass; measured on a CPU in docs/performance.md."""
 
-LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 COMPILERS = ("g++", "clang++", "c++")
 
 
@@ -76,8 +76,8 @@ class Means:
             recompute_activations(model)
         if self.channels_last:
             for parameter in model.parameters():
-                if parameter.ndim in LAYOUTS:
-                    layout = LAYOUTS[parameter.ndim]
+                if parameter.ndim in CHANNELS_LAST:
+                    layout = CHANNELS_LAST[parameter.ndim]
                     parameter.data = parameter.data.contiguous(memory_format=layout)
         if self.compile:
             model.compile(dynamic=False)

@@ -19,6 +19,9 @@ from torch.autograd.function import once_differentiable
 SLOW_UP_TO = 20_480
 SMALL_KERNEL = 3
 
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""Layout with the channels innermost, by the axes of a tensor."""
+
 Triple = tuple[int, int, int]
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from kellgren.faults import InputError
-from kellgren.learn.backbones.conv3d import Conv3d
+from kellgren.learn.backbones.conv3d import CHANNELS_LAST, Conv3d
 from kellgren.learn.backbones.recompute import Recomputing
 from kellgren.learn.backbones.residual import ResidualNet, ResidualSize
 
@@ -150,10 +150,14 @@ class M3T(Recomputing):
 
     def forward(self, x: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n f"]:
         """Features of each volume."""
-        y = self.run(self.block3d, x, of=self.block3d)
+        y = self.run(self.read_volume, x, of=self.block3d)
         y = y.square() if self.slices == "squared" else y
         tokens = self.project(self.read_slices(y)).unflatten(0, (len(x), 3, self.n_slices))
         return self.layers(self.sequence(tokens))[:, 0]
+
+    def read_volume(self, x: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n c d h w"]:
+        """Features of each voxel; the second convolution is faster where channels lie innermost."""
+        return self.block3d[3:](self.side_by_side(self.block3d[:3](x)))
 
     def read_slices(self, y: Float[Tensor, "n c d h w"]) -> Float[Tensor, "slices f"]:
         """Features of each slice: volumes, then planes, then slices.
@@ -166,7 +170,15 @@ class M3T(Recomputing):
             return self.slice_net.body(first)
         at_once = max(1, PIXELS_AT_ONCE // y[0, 0, 0].numel())
         parts = [part for plane in slices_of(y) for part in torch.split(plane, at_once)]
-        return torch.cat([self.run(self.slice_net, part, of=self.slice_net) for part in parts])
+        return torch.cat(
+            [self.run(self.slice_net, self.side_by_side(part), of=self.slice_net) for part in parts]
+        )
+
+    def side_by_side(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n c *grid"]:
+        """In evaluation on a CPU the channels lie innermost: measured in docs/performance.md."""
+        if self.training or x.device.type != "cpu":
+            return x
+        return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
 
     def _first_of_all(self, y: Float[Tensor, "n c d h w"]) -> Float[Tensor, "slices c_out h2 w2"]:
         """Stem of the 2-D network over all slices; the slices are not kept for the gradient."""
