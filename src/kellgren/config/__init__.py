@@ -1,0 +1,27 @@
+"""A study file: what is studied, frozen and checked; defaults are the paper's (section 3.4)."""
+
+from kellgren.config.knees import CohortSettings, PhantomSettings, PreparationSettings
+from kellgren.config.networks import (
+    PAPER_GRIDS,
+    AugmentationSettings,
+    BackboneSettings,
+    ExplanationSettings,
+    TrainingSettings,
+)
+from kellgren.config.settings import SupervisionName
+from kellgren.config.study import AnalysisSettings, Study, read_study
+
+__all__ = [
+    "PAPER_GRIDS",
+    "AnalysisSettings",
+    "AugmentationSettings",
+    "BackboneSettings",
+    "CohortSettings",
+    "ExplanationSettings",
+    "PhantomSettings",
+    "PreparationSettings",
+    "Study",
+    "SupervisionName",
+    "TrainingSettings",
+    "read_study",
+]

@@ -1,0 +1,25 @@
+"""What every table of a study file has in common: bounds of values, and no unknown key."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Grid = tuple[
+    Annotated[int, Field(ge=8, le=512)],
+    Annotated[int, Field(ge=8, le=1024)],
+    Annotated[int, Field(ge=8, le=1024)],
+]
+SupervisionName = Literal["single_oa", "single_kl", "dual"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Percentile = Annotated[float, Field(ge=0, le=100)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Label = Annotated[int, Field(ge=1, le=255)]
+RegionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
+
+class Settings(BaseModel):
+    """A table of a study file; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,137 @@
+"""A whole study file: read, checked, and its paths taken relative to its folder."""
+
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from kellgren.config.knees import CohortSettings, PhantomSettings, PreparationSettings
+from kellgren.config.networks import (
+    PAPER_GRIDS,
+    AugmentationSettings,
+    BackboneSettings,
+    ExplanationSettings,
+    TrainingSettings,
+)
+from kellgren.config.settings import Seed, Settings, Share, SupervisionName
+from kellgren.faults import InputError
+
+
+class AnalysisSettings(Settings):
+    """How differences are tested, section 3.6.
+
+    `agreements` are the exact agreements of a reader for which the noise ceiling is stated; 0.55
+    to 0.85 is published for KL grades.
+    """
+
+    resamples: Annotated[int, Field(ge=100)] = 10_000
+    seed: Seed = 42
+    paper_p: bool = False
+    agreements: tuple[Share, ...] = (0.6, 0.7, 0.8)
+
+
+class Study(Settings):
+    """A whole study file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    title: str = ""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    supervisions: Annotated[tuple[SupervisionName, ...], Field(min_length=1)] = (
+        "single_oa",
+        "single_kl",
+        "dual",
+    )
+    cohort: CohortSettings
+    preparation: PreparationSettings = PreparationSettings()
+    backbones: Annotated[dict[str, BackboneSettings], Field(min_length=1)]
+    training: TrainingSettings = TrainingSettings()
+    explanation: ExplanationSettings = ExplanationSettings()
+    analysis: AnalysisSettings = AnalysisSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_paper_grids(cls, content: dict[str, Any]) -> dict[str, Any]:
+        for name, settings in (content.get("backbones") or {}).items():
+            if isinstance(settings, dict) and name in PAPER_GRIDS:
+                settings.setdefault("grid", PAPER_GRIDS[name])
+        return content
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Study":
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds {list(self.seeds)} repeat; each seed is one run")
+        for name in self.backbones:
+            if name not in PAPER_GRIDS:
+                raise ValueError(f"backbones.{name} is unknown; there are {list(PAPER_GRIDS)}")
+        m3t = self.backbones.get("m3t")
+        if m3t is not None and len(set(m3t.grid)) != 1:
+            raise ValueError(f"backbones.m3t.grid {list(m3t.grid)} must be a cube")
+        if self.training.lambda_oa == 0 and self.training.lambda_kl == 0:
+            raise ValueError("training.lambda_oa and training.lambda_kl are both 0")
+        return self
+
+
+def read_study(path: Path) -> Study:
+    """Read a study file; paths inside it are relative to its folder.
+
+    Raises:
+        InputError: If the file is missing, is not TOML, or has an unknown key or a bad value.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            str(path), "no such file", "a study file", "check the path, or copy one from studies/"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(str(path), str(error), "TOML", "correct the line") from error
+    try:
+        study = Study.model_validate(content)
+    except ValidationError as error:
+        raise _explain(path, error) from error
+    return _beside(path.parent, study)
+
+
+def _beside(folder: Path, study: Study) -> Study:
+    """The study with its paths taken relative to a folder."""
+    cohort, backbones = study.cohort, dict(study.backbones)
+    if cohort.table is not None:
+        cohort = cohort.model_copy(update={"table": folder / cohort.table})
+    for name, settings in backbones.items():
+        if settings.weights is not None:
+            there = {"weights": folder / settings.weights}
+            backbones[name] = settings.model_copy(update=there)
+    return study.model_copy(update={"cohort": cohort, "backbones": backbones})
+
+
+def _explain(path: Path, error: ValidationError) -> InputError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(first["loc"][:-1])
+        near = get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "remove it"
+        return InputError(f"{path}, key '{key}'", "an unknown key", f"one of {known}", hint)
+    found = f"{first['input']!r}" if first["type"] != "missing" else "nothing"
+    found = found if len(found) <= 80 else found[:77] + "..."
+    needed = first["msg"].removeprefix("Value error, ")
+    return InputError(
+        f"{path}, key '{key or 'the study'}'", found, needed, "correct the study file"
+    )
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    tables: dict[str, type[Settings]] = {
+        "": Study,
+        "cohort": CohortSettings,
+        "cohort.phantom": PhantomSettings,
+        "preparation": PreparationSettings,
+        "training": TrainingSettings,
+        "training.augmentation": AugmentationSettings,
+        "explanation": ExplanationSettings,
+        "analysis": AnalysisSettings,
+    }
+    name = ".".join(str(part) for part in location)
+    return sorted(tables.get(name, BackboneSettings).model_fields)
