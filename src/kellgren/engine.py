@@ -24,6 +24,9 @@ from kellgren.learn.train import Step, train
 from kellgren.learn.weights import check_weights
 from kellgren.phantom import write_release
 from kellgren.progress import Advance, Stage, silent
+from kellgren.radiomics.benchmark import NEEDS_NO_FEATURES, SYSTEMS
+from kellgren.radiomics.systems import SUPERVISION_OF, Material, empty_table, fit_run
+from kellgren.radiomics.table import FeatureTable
 from kellgren.runs import Run
 from kellgren.store import Store
 from kellgren.study import StudyResult, analyze
@@ -54,20 +57,35 @@ class Workplace:
             for supervision in self.study.supervisions
         ]
 
+    def radiomics_runs(self) -> list[Run]:
+        """Every planned run of a radiomics system: seeds, then systems, then tasks."""
+        settings = self.study.radiomics
+        if settings is None:
+            return []
+        return [
+            Run.at(self.folder / "runs" / f"{system}-{SUPERVISION_OF[task]}-s{seed}")
+            for seed in self.study.seeds
+            for system in settings.systems
+            for task in settings.tasks
+        ]
+
     def settings(self, backbone: str) -> BackboneSettings:
         """Size and grid of a backbone of the study."""
         return self.study.backbones[backbone]
 
     def store(self, backbone: str) -> Store:
         """The prepared volumes on the grid of a backbone."""
-        grid = self.settings(backbone).grid
+        return self._store(self.settings(backbone).grid)
+
+    def _store(self, grid: tuple[int, int, int]) -> Store:
         name = "x".join(str(n) for n in grid)
-        return Store(
-            self.folder / "prepared" / name,
-            grid,
-            self.study.cohort.cartilage,
-            self.study.preparation,
-        )
+        cohort, preparation = self.study.cohort, self.study.preparation
+        return Store(self.folder / "prepared" / name, grid, cohort.cartilage, preparation)
+
+    def radiomics_store(self) -> Store:
+        """The prepared volumes that the image rows of the benchmark read."""
+        assert self.study.radiomics is not None  # asked for by its systems alone
+        return self._store(self.study.radiomics.grid)
 
     def cohort(self) -> list[Case]:
         """The knees of the study; a phantom is made first where the study asks for one."""
@@ -163,6 +181,35 @@ def explain_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
             )
 
 
+def material(place: Workplace, cases: Sequence[Case]) -> Material:
+    """What the radiomics systems of a study look at.
+
+    Raises:
+        InputError: If the study has none, or a knee has no features though a system reads them.
+    """
+    settings = place.study.radiomics
+    if settings is None:
+        raise InputError(
+            place.study.name, "no [radiomics]", "the systems to fit", "name some in the study file"
+        )
+    knees, ids = tuple(cases), [case.case_id for case in cases]
+    table = empty_table(knees)
+    if not NEEDS_NO_FEATURES.issuperset(settings.systems):
+        paths = settings.features or (place.folder / "features.csv",)
+        table = FeatureTable.read(paths).of(ids)
+    return Material(knees, table, place.radiomics_store(), settings)
+
+
+def fit_radiomics(place: Workplace, cases: Sequence[Case]) -> None:
+    """Fit every radiomics system of a study on its training split."""
+    runs = place.radiomics_runs()
+    looked_at = material(place, cases) if runs else None
+    for run in runs:
+        assert looked_at is not None  # there are runs
+        with _locked(run), place.stage(f"fit {run.name}", 100) as advance:
+            fit_run(run, SYSTEMS[run.backbone], looked_at, watch=advance)
+
+
 def _count(advance: Advance, done: int) -> None:
     advance(done, f"{done} knees")
 
@@ -175,7 +222,7 @@ def analyze_study(place: Workplace, cases: Sequence[Case]) -> StudyResult:
     study = place.study
     with place.stage("analyze", 1) as advance:
         result = analyze(
-            place.runs(),
+            [*place.runs(), *place.radiomics_runs()],
             settings=study.analysis,
             name=study.name,
             cohort=summary(cases),
@@ -195,6 +242,7 @@ def run_study(place: Workplace) -> StudyResult:
     for run in place.runs():
         for step in STEPS.values():
             step(place, run, cases)
+    fit_radiomics(place, cases)
     return analyze_study(place, cases)
 
 
@@ -212,6 +260,8 @@ def protocol_of(study: Study) -> dict[str, Any]:
     for name, settings in study.backbones.items():
         if settings.weights is not None:
             content["backbones"][name]["weights"] = settings.weights.name
+    if study.radiomics is not None:
+        content["radiomics"]["features"] = [path.name for path in study.radiomics.features]
     return content
 
 

@@ -134,6 +134,11 @@ class Run:
         return self.folder / "exemplars.npz"
 
     @property
+    def attribution(self) -> Path:
+        """`attribution.csv`: how much each radiomic feature carries, of a radiomics system."""
+        return self.folder / "attribution.csv"
+
+    @property
     def saliency(self) -> Path:
         """Folder of saliency maps as NIfTI, each on its scan's own grid."""
         return self.folder / "saliency"

@@ -8,6 +8,7 @@ from kellgren.config.networks import (
     ExplanationSettings,
     TrainingSettings,
 )
+from kellgren.config.radiomics import RadiomicsSettings, SystemName
 from kellgren.config.settings import SupervisionName
 from kellgren.config.study import AnalysisSettings, Study, read_study
 
@@ -20,8 +21,10 @@ __all__ = [
     "ExplanationSettings",
     "PhantomSettings",
     "PreparationSettings",
+    "RadiomicsSettings",
     "Study",
     "SupervisionName",
+    "SystemName",
     "TrainingSettings",
     "read_study",
 ]

@@ -14,29 +14,14 @@ PAPER_GRIDS: dict[str, tuple[int, int, int]] = {
 }
 
 
-class AugmentationSettings(Settings):
-    """How far training may change a knee at random, see `kellgren.learn.augmentation`.
-
-    Each value is the largest; what a knee gets is drawn between none and that, anew in every epoch.
-    0 is none, and the default: the paper names no augmentation. Right and left are never exchanged.
-
-    `rotation_deg` and `translation_mm` move the knee about and along any direction; `elastic_mm` is
-    how far a point moves beyond that, in a smooth field. `bias` is the logarithm of a smooth factor
-    of the intensity (0.3 is a third more), `gamma` that of its exponent, and `noise_sd` is in
-    standard deviations of the volume.
-    """
-
-    rotation_deg: Annotated[float, Field(ge=0, le=30)] = 0.0
-    translation_mm: Annotated[float, Field(ge=0, le=30)] = 0.0
-    elastic_mm: Annotated[float, Field(ge=0, le=5)] = 0.0
-    bias: Annotated[float, Field(ge=0, le=1)] = 0.0
-    gamma: Annotated[float, Field(ge=0, le=1)] = 0.0
-    noise_sd: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-    @property
-    def off(self) -> bool:
-        """Whether knees stay as they were prepared."""
-        return self == AugmentationSettings()
+REGIONS: dict[str, tuple[int, ...]] = {
+    "femur": (1,),
+    "femoral_cartilage": (2,),
+    "tibia": (3,),
+    "medial_tibial_cartilage": (4,),
+    "lateral_tibial_cartilage": (5,),
+}
+"""Labels of OAIZIB-CM by the region that they make up."""
 
 
 class BackboneSettings(Settings):
@@ -132,11 +117,5 @@ class ExplanationSettings(Settings):
     noise_sd: NotNegative = 0.05
     steps: Annotated[int, Field(ge=2)] = 32
     window: Grid = (8, 8, 8)
-    regions: dict[RegionName, tuple[Label, ...]] = {
-        "femur": (1,),
-        "femoral_cartilage": (2,),
-        "tibia": (3,),
-        "medial_tibial_cartilage": (4,),
-        "lateral_tibial_cartilage": (5,),
-    }
+    regions: dict[RegionName, tuple[Label, ...]] = Field(default=REGIONS)
     exemplars: tuple[str, ...] = ()

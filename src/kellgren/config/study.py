@@ -15,6 +15,7 @@ from kellgren.config.networks import (
     ExplanationSettings,
     TrainingSettings,
 )
+from kellgren.config.radiomics import RadiomicsSettings
 from kellgren.config.settings import Seed, Settings, Share, SupervisionName
 from kellgren.faults import InputError
 
@@ -45,10 +46,11 @@ class Study(Settings):
     )
     cohort: CohortSettings
     preparation: PreparationSettings = PreparationSettings()
-    backbones: Annotated[dict[str, BackboneSettings], Field(min_length=1)]
+    backbones: dict[str, BackboneSettings] = Field(default={})
     training: TrainingSettings = TrainingSettings()
     explanation: ExplanationSettings = ExplanationSettings()
     analysis: AnalysisSettings = AnalysisSettings()
+    radiomics: RadiomicsSettings | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -62,6 +64,8 @@ class Study(Settings):
     def _consistent(self) -> "Study":
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} repeat; each seed is one run")
+        if not self.backbones and self.radiomics is None:
+            raise ValueError("give a [backbones.<name>], or [radiomics]; there is nothing to train")
         for name in self.backbones:
             if name not in PAPER_GRIDS:
                 raise ValueError(f"backbones.{name} is unknown; there are {list(PAPER_GRIDS)}")
@@ -96,14 +100,19 @@ def read_study(path: Path) -> Study:
 
 def _beside(folder: Path, study: Study) -> Study:
     """The study with its paths taken relative to a folder."""
-    cohort, backbones = study.cohort, dict(study.backbones)
+    cohort, backbones, radiomics = study.cohort, dict(study.backbones), study.radiomics
     if cohort.table is not None:
         cohort = cohort.model_copy(update={"table": folder / cohort.table})
     for name, settings in backbones.items():
         if settings.weights is not None:
             there = {"weights": folder / settings.weights}
             backbones[name] = settings.model_copy(update=there)
-    return study.model_copy(update={"cohort": cohort, "backbones": backbones})
+    if radiomics is not None:
+        tables = tuple(folder / path for path in radiomics.features)
+        radiomics = radiomics.model_copy(update={"features": tables})
+    return study.model_copy(
+        update={"cohort": cohort, "backbones": backbones, "radiomics": radiomics}
+    )
 
 
 def _explain(path: Path, error: ValidationError) -> InputError:
@@ -132,6 +141,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "training.augmentation": AugmentationSettings,
         "explanation": ExplanationSettings,
         "analysis": AnalysisSettings,
+        "radiomics": RadiomicsSettings,
     }
     name = ".".join(str(part) for part in location)
     return sorted(tables.get(name, BackboneSettings).model_fields)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kellgren.cli.radiomics import app as radiomics
 from kellgren.faults import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(radiomics, name="radiomics")
 
 
 class Device(StrEnum):
@@ -179,6 +181,9 @@ def check(
     if file.suffix == ".toml":
         study = read_study(file)
         runs = len(study.seeds) * len(study.backbones) * len(study.supervisions)
+        if study.radiomics is not None:
+            systems, tasks = study.radiomics.systems, study.radiomics.tasks
+            runs += len(study.seeds) * len(systems) * len(tasks)
         typer.echo(f"{file}: a sound study of {runs} runs, {study.training.epochs} epochs each")
         table, cartilage = study.cohort.table, study.cohort.cartilage
         grids = list(dict.fromkeys(backbone.grid for backbone in study.backbones.values()))
@@ -390,7 +395,3 @@ def main() -> None:
 def _end(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
-
-
-if __name__ == "__main__":
-    main()

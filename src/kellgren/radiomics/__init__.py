@@ -1,0 +1,1 @@
+"""Systems that grade knees from radiomic features, and write the same run folders as networks."""
