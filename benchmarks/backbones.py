@@ -123,7 +123,7 @@ def two_heads(grid: tuple[int, int, int], size: str = "full") -> HierarchicalNet
     torch.manual_seed(0)
     settings = BackboneSettings(size=size, grid=grid)
     net = build_model(
-        "resnet3d", settings=settings, supervision="dual", training=TrainingSettings()
+        "resnet3d", settings=settings, tasks=("oa", "kl"), training=TrainingSettings()
     )
     return net.eval().requires_grad_(False)
 

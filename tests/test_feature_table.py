@@ -15,14 +15,16 @@ def table(tmp_path, text, name="wide.csv"):
 
 def test_a_wide_table_is_read_by_case_and_region_whatever_its_order(tmp_path):
     found = table(tmp_path, KNEES)
-    assert found.case_id.tolist() == ["k1", "k2"] and found.regions == ("roi_1", "roi_2")
+    assert found.case_id.tolist() == ["k1", "k2"]
+    assert found.regions == ("roi_1", "roi_2")
     assert found.values[:, :, 0].tolist()[0] == [5.0, 3.0]
     assert found.values[1, 0].tolist() == [1.5, 2.0]
 
 
 def test_an_absent_region_and_an_undefined_feature_are_nan(tmp_path):
     found = table(tmp_path, KNEES)
-    assert np.isnan(found.values[1, 1]).all() and np.isnan(found.values[0, :, 1]).all()
+    assert np.isnan(found.values[1, 1]).all()
+    assert np.isnan(found.values[0, :, 1]).all()
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -54,5 +56,5 @@ def test_a_table_that_cannot_be_used_is_refused(tmp_path, text, said):
 
 
 def test_a_knee_without_features_is_named(tmp_path):
-    with pytest.raises(InputError, match="case k9.*no features"):
+    with pytest.raises(InputError, match=r"case k9.*no features"):
         table(tmp_path, KNEES).of(["k9"])

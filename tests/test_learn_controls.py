@@ -68,7 +68,7 @@ def test_an_untrained_network_has_the_same_shape_and_other_weights(run):
 
 def test_deleting_what_is_already_at_the_mean_changes_nothing(run, store, knees):
     model = load_model(run, device=CPU)
-    tasks = list(weighted_tasks("dual", TRAINING))
+    tasks = list(weighted_tasks(("oa", "kl"), TRAINING))
     image = torch.zeros(1, 1, *GRID)
     rows = deletion(model, store, knees[10:11], image=image, tasks=tasks)
     assert [row["change_of_logit"] for row in rows] == [0.0] * 4
@@ -96,7 +96,7 @@ def test_a_network_that_is_not_changed_correlates_perfectly_with_itself(
     run, store, knees, monkeypatch
 ):
     monkeypatch.setattr("kellgren.learn.controls.untrained", load_model)
-    model, tasks = load_model(run, device=CPU), list(weighted_tasks("dual", TRAINING))
+    model, tasks = load_model(run, device=CPU), list(weighted_tasks(("oa", "kl"), TRAINING))
     image = torch.from_numpy(store.load(knees[10].case_id).image)[None, None].float()
     rows = list(cascade(run, model, image, knees[10], tasks, ExplanationSettings()))
     assert [row["rho"] for row in rows] == pytest.approx([1.0] * len(rows))

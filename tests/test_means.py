@@ -46,7 +46,7 @@ def trained_smoothly(knees, n, batch_size, accumulate):
     batches = [Batch(tuple(knees[:n][r]), images[r], kl[r]) for r in rows]
     torch.manual_seed(0)
     training = TrainingSettings(lr=1e-2, accumulate=accumulate)
-    means, tasks = Means.of(training, CPU), weighted_tasks("dual", training)
+    means, tasks = Means.of(training, CPU), weighted_tasks(("oa", "kl"), training)
     model = HierarchicalNet(Smooth(), 3, tasks)
     train_epoch(
         model,
@@ -127,7 +127,7 @@ def test_channels_last_reaches_every_convolution_between_channels(backbone):
     model = build_model(
         backbone,
         settings=BackboneSettings(size="small", grid=GRID),
-        supervision="dual",
+        tasks=("oa", "kl"),
         training=training,
     )
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -201,7 +201,7 @@ def made(compiled):
     torch.manual_seed(0)
     training = TrainingSettings(compile=compiled)
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(27, 3), nn.ReLU())
-    model = HierarchicalNet(encoder, 3, weighted_tasks("dual", training))
+    model = HierarchicalNet(encoder, 3, weighted_tasks(("oa", "kl"), training))
     Means.of(training, torch.device("cpu")).prepare(model)
     return model.train()
 

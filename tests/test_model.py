@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from kellgren.config import TrainingSettings
+from kellgren.config import SUPERVISIONS, TrainingSettings
 from kellgren.learn.heads import weighted_tasks
 from kellgren.learn.model import HierarchicalNet
 
@@ -18,7 +18,7 @@ class Mean(nn.Module):
 
 
 def net(supervision: str = "dual", *, stacked: bool = False) -> HierarchicalNet:
-    tasks = weighted_tasks(supervision, TrainingSettings())
+    tasks = weighted_tasks(SUPERVISIONS[supervision].tasks, TrainingSettings())
     return HierarchicalNet(Mean(), 2, tasks, stacked=stacked)
 
 

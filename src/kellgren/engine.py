@@ -150,6 +150,7 @@ def train_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
             place.store(run.backbone),
             knees,
             backbone=backbone,
+            supervision=place.study.ways[run.supervision],
             training=training,
             device=place.device,
             watch=lambda step: advance(*_place_and_note(step)),

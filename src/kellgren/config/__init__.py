@@ -9,11 +9,12 @@ from kellgren.config.networks import (
     TrainingSettings,
 )
 from kellgren.config.radiomics import RadiomicsSettings, SystemName
-from kellgren.config.settings import SupervisionName
 from kellgren.config.study import AnalysisSettings, Study, read_study
+from kellgren.config.supervision import SUPERVISIONS, Supervision
 
 __all__ = [
     "PAPER_GRIDS",
+    "SUPERVISIONS",
     "AnalysisSettings",
     "AugmentationSettings",
     "BackboneSettings",
@@ -23,7 +24,7 @@ __all__ = [
     "PreparationSettings",
     "RadiomicsSettings",
     "Study",
-    "SupervisionName",
+    "Supervision",
     "SystemName",
     "TrainingSettings",
     "read_study",

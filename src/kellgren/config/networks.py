@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from kellgren.config.settings import Grid, Label, NotNegative, Positive, RegionName, Settings
+from kellgren.config.objective import Arrangement, Balance, Consistency, KlLoss, OaLoss
+from kellgren.config.settings import Grid, Label, NotNegative, Positive, RegionName, Settings, Share
 
 PAPER_GRIDS: dict[str, tuple[int, int, int]] = {
     "resnet3d": (160, 256, 256),
@@ -77,8 +78,14 @@ class TrainingSettings(Settings):
     weight_decay: NotNegative = 1e-4
     lambda_oa: NotNegative = 1.0
     lambda_kl: NotNegative = 1.0
-    heads: Literal["parallel", "stacked"] = "parallel"
-    oa_loss: Literal["bce", "softmax"] = "bce"
+    heads: Arrangement = "parallel"
+    oa_loss: OaLoss = "bce"
+    kl_loss: KlLoss = "ce"
+    consistency: Consistency = "none"
+    lambda_consistency: NotNegative = 1.0
+    agreement: Share | None = None
+    class_weights: bool = False
+    balance: Balance = "fixed"
     augmentation: AugmentationSettings = AugmentationSettings()
     threads: Annotated[int, Field(ge=1, le=256)] = 2
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -1,6 +1,6 @@
 """What every table of a study file has in common: bounds of values, and no unknown key."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -9,7 +9,7 @@ Grid = tuple[
     Annotated[int, Field(ge=8, le=1024)],
     Annotated[int, Field(ge=8, le=1024)],
 ]
-SupervisionName = Literal["single_oa", "single_kl", "dual"]
+RunPart = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Percentile = Annotated[float, Field(ge=0, le=100)]

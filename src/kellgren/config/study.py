@@ -16,7 +16,8 @@ from kellgren.config.networks import (
     TrainingSettings,
 )
 from kellgren.config.radiomics import RadiomicsSettings
-from kellgren.config.settings import Seed, Settings, Share, SupervisionName
+from kellgren.config.settings import RunPart, Seed, Settings, Share
+from kellgren.config.supervision import SUPERVISIONS, Supervision
 from kellgren.faults import InputError
 
 
@@ -39,11 +40,12 @@ class Study(Settings):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     title: str = ""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
-    supervisions: Annotated[tuple[SupervisionName, ...], Field(min_length=1)] = (
+    supervisions: Annotated[tuple[str, ...], Field(min_length=1)] = (
         "single_oa",
         "single_kl",
         "dual",
     )
+    supervision: dict[RunPart, Supervision] = Field(default={})
     cohort: CohortSettings
     preparation: PreparationSettings = PreparationSettings()
     backbones: dict[str, BackboneSettings] = Field(default={})
@@ -64,6 +66,11 @@ class Study(Settings):
     def _consistent(self) -> "Study":
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds {list(self.seeds)} repeat; each seed is one run")
+        for name in self.supervisions:
+            if name not in self.ways:
+                raise ValueError(f"supervisions: '{name}' is unknown; there are {list(self.ways)}")
+        if taken := SUPERVISIONS.keys() & self.supervision.keys():
+            raise ValueError(f"supervision.{sorted(taken)[0]} is the name of a built-in setting")
         if not self.backbones and self.radiomics is None:
             raise ValueError("give a [backbones.<name>], or [radiomics]; there is nothing to train")
         for name in self.backbones:
@@ -75,6 +82,11 @@ class Study(Settings):
         if self.training.lambda_oa == 0 and self.training.lambda_kl == 0:
             raise ValueError("training.lambda_oa and training.lambda_kl are both 0")
         return self
+
+    @property
+    def ways(self) -> dict[str, Supervision]:
+        """Every supervision that a run of this study may have, by name."""
+        return SUPERVISIONS | self.supervision
 
 
 def read_study(path: Path) -> Study:
@@ -142,6 +154,8 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "explanation": ExplanationSettings,
         "analysis": AnalysisSettings,
         "radiomics": RadiomicsSettings,
+        "supervision": Supervision,
     }
     name = ".".join(str(part) for part in location)
+    name = "supervision" if location[:1] == ("supervision",) else name
     return sorted(tables.get(name, BackboneSettings).model_fields)

@@ -25,7 +25,14 @@ from kellgren.learn.attribution import METHODS, Image
 from kellgren.learn.dataset import batches
 from kellgren.learn.explain import cartilage_of
 from kellgren.learn.heads import Task, weighted_tasks
-from kellgren.learn.model import HierarchicalNet, build_model, load_model, settings_of, training_of
+from kellgren.learn.model import (
+    HierarchicalNet,
+    build_model,
+    load_model,
+    settings_of,
+    tasks_of,
+    training_of,
+)
 from kellgren.learn.train import deterministic
 from kellgren.runs import Run
 from kellgren.store import Store
@@ -70,7 +77,7 @@ def control(
             run.name, f"{len(test)} test cases with a mask", "at least two", "add masks"
         )
     training = training_of(run)
-    tasks = list(weighted_tasks(run.supervision, training))
+    tasks = list(weighted_tasks(tasks_of(run), training))
     rows: list[Row] = [*anatomical_controls(store, cases)]
     deleted: list[Row] = []
     with deterministic(training.threads):
@@ -132,7 +139,7 @@ def untrained(run: Run, *, device: torch.device) -> HierarchicalNet:
     model = build_model(
         run.backbone,
         settings=backbone.model_copy(update={"weights": None}),
-        supervision=run.supervision,
+        tasks=tasks_of(run),
         training=training_of(run),
     )
     return model.to(device).eval()

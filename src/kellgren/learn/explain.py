@@ -19,7 +19,7 @@ from kellgren.files import write_json, write_text
 from kellgren.learn.attribution import METHODS
 from kellgren.learn.dataset import Batch, batches
 from kellgren.learn.heads import weighted_tasks
-from kellgren.learn.model import load_model, training_of
+from kellgren.learn.model import load_model, tasks_of, training_of
 from kellgren.learn.train import deterministic
 from kellgren.runs import Run
 from kellgren.store import Prepared, Store
@@ -61,7 +61,7 @@ def explain(
     text, pictures = _so_far(run, asked)
     with deterministic(training.threads):
         model = load_model(run, device=device)
-        tasks = list(weighted_tasks(run.supervision, training))
+        tasks = list(weighted_tasks(tasks_of(run), training))
         done = max(text.count("\n") - 1, 0) // len(tasks)
         left = masked[done:]
         for batch in batches(store, left, batch_size=training.batch_size, device=device):

@@ -16,7 +16,7 @@ from kellgren.grading import NOTICE, Grading, View
 from kellgren.labels import oa_log_odds
 from kellgren.learn.attribution import absolute_gradient
 from kellgren.learn.heads import weighted_tasks
-from kellgren.learn.model import load_model, preparation_of, settings_of, training_of
+from kellgren.learn.model import load_model, preparation_of, settings_of, tasks_of, training_of
 from kellgren.learn.train import deterministic
 from kellgren.preparation import network_input
 from kellgren.runs import Run
@@ -93,7 +93,7 @@ def _ask(
     training = training_of(run)
     grid = BackboneSettings.model_validate(settings_of(run)["backbone"]).grid
     voxels = network_input(scan, grid, mirrored=mirrored, preparation=preparation)
-    tasks = list(weighted_tasks(run.supervision, training))
+    tasks = list(weighted_tasks(tasks_of(run), training))
     with deterministic(training.threads):
         model = load_model(run, device=device)
         image = torch.from_numpy(voxels)[None, None].to(device)

@@ -1,11 +1,11 @@
 """The questions asked of the shared features, and the training objective (section 3.1, Eq. (3))."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from kellgren.config import TrainingSettings
@@ -22,6 +22,7 @@ class Task:
     Attributes:
         name: Name of the head, as in column and file names.
         n_logits: Width of the head.
+        head: Makes the head for that many features; one linear layer where nothing else is said.
         loss: Mean loss of the logits, given the KL grade of each case.
         stored: The logits as `predictions.csv` keeps them: one log-odds of OA, or five KL logits.
         chosen: Which logit is explained, one per case (section 3.5.3): that of OA, or that of the
@@ -33,6 +34,11 @@ class Task:
     loss: Callable[[Logits, Kl], Float[Tensor, ""]]
     stored: Callable[[Logits], Logits]
     chosen: Callable[[Logits], Int[Tensor, " n"]]
+    head: Callable[[int], nn.Module] | None = None
+
+    def built(self, n_features: int) -> nn.Module:
+        """A fresh head on so many features."""
+        return self.head(n_features) if self.head else nn.Linear(n_features, self.n_logits)
 
     def explained(self, logits: Logits) -> Float[Tensor, " n"]:
         """The logit whose gradient is the saliency map, one per case."""
@@ -76,20 +82,16 @@ OA_SOFTMAX = Task("oa", 2, _two_class_loss, _two_class_log_odds, _last)
 KL = Task("kl", KL_GRADES, _grade_loss, _as_they_are, _predicted_grade)
 
 OA_TASKS = {"bce": OA, "softmax": OA_SOFTMAX}
-SUPERVISION: dict[str, tuple[str, ...]] = {
-    "single_oa": ("oa",),
-    "single_kl": ("kl",),
-    "dual": ("oa", "kl"),
-}
+KL_TASKS = {"ce": KL}
 
 
-def weighted_tasks(supervision: str, settings: TrainingSettings) -> dict[Task, float]:
-    """The tasks of a supervision setting, each with its lambda of Eq. (3)."""
+def weighted_tasks(tasks: Sequence[str], settings: TrainingSettings) -> dict[Task, float]:
+    """The tasks of a network, "oa", "kl" or both, each with its lambda of Eq. (3)."""
     known = {
         "oa": (OA_TASKS[settings.oa_loss], settings.lambda_oa),
-        "kl": (KL, settings.lambda_kl),
+        "kl": (KL_TASKS[settings.kl_loss], settings.lambda_kl),
     }
-    return dict(known[name] for name in SUPERVISION[supervision])
+    return dict(known[name] for name in tasks)
 
 
 def supervised_loss(

@@ -1,6 +1,6 @@
 """One shared encoder and its heads, Eq. (2)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +44,15 @@ class HierarchicalNet(nn.Module):
         self, encoder: nn.Module, n_features: int, tasks: Iterable[Task], *, stacked: bool = False
     ) -> None:
         super().__init__()
-        widths = {task.name: task.n_logits for task in tasks}
-        self.stacked = stacked and set(widths) == {"oa", "kl"}
+        by_name = {task.name: task for task in tasks}
+        self.stacked = stacked and set(by_name) == {"oa", "kl"}
         self.encoder = encoder
         self.heads = nn.ModuleDict(
             {
-                name: nn.Linear(widths["kl"] if self.stacked and name == "oa" else n_features, n)
-                for name, n in widths.items()
+                name: task.built(
+                    by_name["kl"].n_logits if self.stacked and name == "oa" else n_features
+                )
+                for name, task in by_name.items()
             }
         )
 
@@ -64,12 +66,12 @@ class HierarchicalNet(nn.Module):
 
 
 def build_model(
-    backbone: str, *, settings: BackboneSettings, supervision: str, training: TrainingSettings
+    backbone: str, *, settings: BackboneSettings, tasks: Sequence[str], training: TrainingSettings
 ) -> HierarchicalNet:
     """A freshly initialised network; the caller seeds torch's generator."""
     encoder = build_encoder(backbone, size=settings.size, grid=settings.grid)
-    tasks = weighted_tasks(supervision, training)
-    return HierarchicalNet(encoder, encoder.n_features, tasks, stacked=training.heads == "stacked")
+    asked = weighted_tasks(tasks, training)
+    return HierarchicalNet(encoder, encoder.n_features, asked, stacked=training.heads == "stacked")
 
 
 def load_model(run: Run, *, device: torch.device) -> HierarchicalNet:
@@ -82,7 +84,7 @@ def load_model(run: Run, *, device: torch.device) -> HierarchicalNet:
     model = build_model(
         run.backbone,
         settings=BackboneSettings.model_validate(asked["backbone"]),
-        supervision=run.supervision,
+        tasks=tasks_of(run),
         training=TrainingSettings.model_validate(asked["training"]),
     )
     try:
@@ -121,6 +123,15 @@ def training_of(run: Run) -> TrainingSettings:
         InputError: If the run is not finished.
     """
     return TrainingSettings.model_validate(settings_of(run)["training"])
+
+
+def tasks_of(run: Run) -> tuple[str, ...]:
+    """The tasks that a finished run has heads for.
+
+    Raises:
+        InputError: If the run is not finished.
+    """
+    return tuple(settings_of(run)["tasks"])
 
 
 def preparation_of(run: Run) -> PreparationSettings:

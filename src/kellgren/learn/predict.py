@@ -10,7 +10,7 @@ from jaxtyping import Float
 from kellgren.cohort import Case
 from kellgren.learn.dataset import batches
 from kellgren.learn.heads import Task, weighted_tasks
-from kellgren.learn.model import HierarchicalNet, load_model, training_of
+from kellgren.learn.model import HierarchicalNet, load_model, tasks_of, training_of
 from kellgren.learn.train import deterministic
 from kellgren.runs import Run
 from kellgren.store import Store
@@ -30,7 +30,7 @@ def predict(run: Run, store: Store, cases: Sequence[Case], *, device: torch.devi
     training = training_of(run)
     with deterministic(training.threads):
         model = load_model(run, device=device)
-        tasks = list(weighted_tasks(run.supervision, training))
+        tasks = list(weighted_tasks(tasks_of(run), training))
         size = training.batch_size
         z, logits = infer(model, store, cases, tasks=tasks, batch_size=size, device=device)
     keys = {

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from kellgren import __version__
 from kellgren.cohort import Case
-from kellgren.config import BackboneSettings, TrainingSettings
+from kellgren.config import SUPERVISIONS, BackboneSettings, Supervision, TrainingSettings
 from kellgren.faults import InputError
 from kellgren.files import completed, digest_of, digest_of_file, write_json
 from kellgren.learn.augmentation import changes_of
@@ -69,6 +69,7 @@ def train(
     backbone: BackboneSettings,
     training: TrainingSettings,
     device: torch.device,
+    supervision: Supervision | None = None,
     watch: Watch = unwatched,
 ) -> None:
     """Train on the given cases; write `run.json`, `log.csv` and `weights.safetensors`.
@@ -81,15 +82,19 @@ def train(
         store: Prepared volumes of the cases.
         cases: Training cases; every epoch sees each once.
         backbone: Size and grid of the encoder.
-        training: Optimisation settings.
+        training: Optimisation settings of the study.
         device: Where to train.
+        supervision: Heads, and what changes in the settings for them; None for the built-in
+            setting of the run's name.
         watch: Called after every step.
 
     Raises:
         InputError: If the folder holds a run with other settings or data, or the loss is not
             finite.
     """
-    asked = _asked(run, store, cases, backbone=backbone, training=training)
+    supervised = supervision or SUPERVISIONS[run.supervision]
+    training, tasks = supervised.applied(training), supervised.tasks
+    asked = _asked(run, store, cases, backbone=backbone, tasks=tasks, training=training)
     _refuse_other_settings(run, asked)
     if run.weights.exists():
         run.checkpoint.unlink(missing_ok=True)
@@ -98,9 +103,7 @@ def train(
     with deterministic(training.threads):
         started = time.time()
         torch.manual_seed(run.seed)
-        model = build_model(
-            run.backbone, settings=backbone, supervision=run.supervision, training=training
-        )
+        model = build_model(run.backbone, settings=backbone, tasks=tasks, training=training)
         started_from = _start(model, backbone)
         made_with = {**_made_with(device), "fused": means.fused, **_scan_kernel(model, device)}
         write_json(
@@ -110,7 +113,7 @@ def train(
         means.prepare(model.to(device))
         optimizer = means.optimizer(model, training)
         log = _restore(run, model, optimizer, asked=digest_of(asked), device=device)
-        weights = weighted_tasks(run.supervision, training)
+        weights = weighted_tasks(tasks, training)
         for epoch in range(len(log), training.epochs):
             order = [cases[i] for i in epoch_order(len(cases), seed=run.seed, epoch=epoch)]
             knees = batches(
@@ -188,6 +191,7 @@ def _asked(
     cases: Sequence[Case],
     *,
     backbone: BackboneSettings,
+    tasks: Sequence[str],
     training: TrainingSettings,
 ) -> dict[str, Any]:
     """Everything that decides the weights, as JSON."""
@@ -196,6 +200,7 @@ def _asked(
     return {
         "run": run.name,
         "backbone": backbone.model_dump(mode="json") | {"weights": weights and weights.name},
+        "tasks": list(tasks),
         "weights_sha256": weights and sha256_of(weights),
         "training": _recorded(training),
         "train_cases": len(cases),
