@@ -4,13 +4,15 @@ import pytest
 import torch
 
 from kellgren.config import SUPERVISIONS, TrainingSettings
-from kellgren.learn.heads import KL, OA, OA_SOFTMAX, supervised_loss, weighted_tasks
+from kellgren.learn.heads import KL, OA, OA_SOFTMAX, named_weights, supervised_loss, weighted_tasks
 
 
 def test_the_objective_is_the_weighted_sum_of_the_losses_of_the_heads():
     tasks = weighted_tasks(("oa", "kl"), TrainingSettings(lambda_oa=0.5, lambda_kl=2.0))
     losses = {"oa": torch.tensor(3.0), "kl": torch.tensor(5.0)}
-    assert supervised_loss(losses, tasks).item() == 0.5 * 3 + 2 * 5
+    assert (
+        supervised_loss(losses, named_weights(tasks, TrainingSettings())).item() == 0.5 * 3 + 2 * 5
+    )
 
 
 @pytest.mark.parametrize("name", ["single_oa", "single_kl", "dual"])

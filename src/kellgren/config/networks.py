@@ -96,6 +96,8 @@ class TrainingSettings(Settings):
 
     @model_validator(mode="after")
     def _possible(self) -> "TrainingSettings":
+        if self.kl_loss == "forward" and self.agreement is None:
+            raise ValueError("kl_loss 'forward' needs 'agreement', the share of equal readings")
         if self.compile and self.checkpoint:
             raise ValueError("training.compile and training.checkpoint exclude each other")
         return self

@@ -125,10 +125,10 @@ def _explained_logits(
     with torch.no_grad():
         logits = model(image).logits
     chosen = {task.name: task.chosen(logits[task.name]) for task in tasks}
-    return [(task, partial(_logit, model, task.name, chosen[task.name])) for task in tasks]
+    return [(task, partial(_score, model, task, chosen[task.name])) for task in tasks]
 
 
-def _logit(model: HierarchicalNet, head: str, chosen: Tensor, image: Image) -> Float[Tensor, " m"]:
-    logits = model(image).logits[head]
-    columns = chosen.repeat(len(logits) // len(chosen))
-    return logits.gather(1, columns[:, None])[:, 0]
+def _score(model: HierarchicalNet, task: Task, chosen: Tensor, image: Image) -> Float[Tensor, " m"]:
+    scores = task.scores(model(image).logits[task.name])
+    columns = chosen.repeat(len(scores) // len(chosen))
+    return scores.gather(1, columns[:, None])[:, 0]

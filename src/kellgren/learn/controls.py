@@ -168,7 +168,7 @@ def deletion(
         gone = torch.from_numpy(np.stack(regions))[:, None].to(image.device)
         after = model(image.masked_fill(gone, 0)).logits
         for task in tasks:
-            change = after[task.name] - before[task.name]
+            change = task.scores(after[task.name]) - task.scores(before[task.name])
             change = change.gather(1, chosen[task.name][:, None])[:, 0]
             for case, value in zip(cases, change.tolist(), strict=True):
                 keys = {"case_id": case.case_id, "head": task.name, "region": region}

@@ -1,6 +1,6 @@
 """The questions asked of the shared features, and the training objective (section 3.1, Eq. (3))."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kellgren.config import TrainingSettings
-from kellgren.labels import KL_GRADES, OA_THRESHOLD
+from kellgren.labels import OA_THRESHOLD
+from kellgren.learn.consistency import CONSISTENCY, implied_oa
+from kellgren.learn.grades import balanced_weights, grade_head
 
 Logits = Float[Tensor, "n _"]
 Kl = Int[Tensor, " n"]
@@ -25,24 +27,28 @@ class Task:
         head: Makes the head for that many features; one linear layer where nothing else is said.
         loss: Mean loss of the logits, given the KL grade of each case.
         stored: The logits as `predictions.csv` keeps them: one log-odds of OA, or five KL logits.
-        chosen: Which logit is explained, one per case (section 3.5.3): that of OA, or that of the
-            predicted grade.
+        scores: Values of which the largest is explained (section 3.5.3): the logit of OA alone, or
+            those of the grades.
     """
 
     name: str
     n_logits: int
     loss: Callable[[Logits, Kl], Float[Tensor, ""]]
     stored: Callable[[Logits], Logits]
-    chosen: Callable[[Logits], Int[Tensor, " n"]]
+    scores: Callable[[Logits], Logits]
     head: Callable[[int], nn.Module] | None = None
 
     def built(self, n_features: int) -> nn.Module:
         """A fresh head on so many features."""
         return self.head(n_features) if self.head else nn.Linear(n_features, self.n_logits)
 
+    def chosen(self, logits: Logits) -> Int[Tensor, " n"]:
+        """Which of the scores is explained, one a case: that of the predicted grade."""
+        return self.scores(logits).argmax(dim=1)
+
     def explained(self, logits: Logits) -> Float[Tensor, " n"]:
-        """The logit whose gradient is the saliency map, one per case."""
-        return logits.gather(1, self.chosen(logits)[:, None])[:, 0]
+        """The score whose gradient is the saliency map, one per case."""
+        return self.scores(logits).gather(1, self.chosen(logits)[:, None])[:, 0]
 
 
 def _oa(kl: Kl) -> Int[Tensor, " n"]:
@@ -57,10 +63,6 @@ def _two_class_loss(logits: Logits, kl: Kl) -> Float[Tensor, ""]:
     return functional.cross_entropy(logits, _oa(kl))
 
 
-def _grade_loss(logits: Logits, kl: Kl) -> Float[Tensor, ""]:
-    return functional.cross_entropy(logits, kl)
-
-
 def _as_they_are(logits: Logits) -> Logits:
     return logits
 
@@ -69,33 +71,66 @@ def _two_class_log_odds(logits: Logits) -> Logits:
     return logits[:, 1:] - logits[:, :1]
 
 
-def _last(logits: Logits) -> Int[Tensor, " n"]:
-    return torch.full((len(logits),), logits.shape[1] - 1, device=logits.device)
+def _positive(logits: Logits) -> Logits:
+    return logits[:, -1:]
 
 
-def _predicted_grade(logits: Logits) -> Int[Tensor, " n"]:
-    return logits.argmax(dim=1)
-
-
-OA = Task("oa", 1, _binary_loss, _as_they_are, _last)
-OA_SOFTMAX = Task("oa", 2, _two_class_loss, _two_class_log_odds, _last)
-KL = Task("kl", KL_GRADES, _grade_loss, _as_they_are, _predicted_grade)
-
+OA = Task("oa", 1, _binary_loss, _as_they_are, _positive)
+OA_SOFTMAX = Task("oa", 2, _two_class_loss, _two_class_log_odds, _positive)
 OA_TASKS = {"bce": OA, "softmax": OA_SOFTMAX}
-KL_TASKS = {"ce": KL}
 
 
-def weighted_tasks(tasks: Sequence[str], settings: TrainingSettings) -> dict[Task, float]:
+def kl_task(settings: TrainingSettings, grades: Sequence[int] = ()) -> Task:
+    """The KL task of the settings.
+
+    Args:
+        settings: Names the loss.
+        grades: Of the training knees, for class weights; not needed to ask a trained network.
+    """
+    head = grade_head(settings)
+    weights = balanced_weights(grades) if settings.class_weights else None
+
+    def loss(logits: Logits, kl: Kl) -> Float[Tensor, ""]:
+        each = head.each(logits, kl)
+        return (each if weights is None else each * weights.to(each.device)[kl]).mean()
+
+    return Task("kl", head.n_logits, loss, head.stored, head.stored, head.head)
+
+
+KL = kl_task(TrainingSettings())
+
+
+def weighted_tasks(
+    tasks: Sequence[str], settings: TrainingSettings, grades: Sequence[int] = ()
+) -> dict[Task, float]:
     """The tasks of a network, "oa", "kl" or both, each with its lambda of Eq. (3)."""
     known = {
         "oa": (OA_TASKS[settings.oa_loss], settings.lambda_oa),
-        "kl": (KL_TASKS[settings.kl_loss], settings.lambda_kl),
+        "kl": (kl_task(settings, grades), settings.lambda_kl),
     }
     return dict(known[name] for name in tasks)
 
 
-def supervised_loss(
-    losses: Mapping[str, Float[Tensor, ""]], weights: Mapping[Task, float]
+def named_weights(weights: Mapping[Task, float], settings: TrainingSettings) -> dict[str, float]:
+    """Weight of each loss by its name; "consistency" is last, where the settings ask for it."""
+    named = {task.name: weight for task, weight in weights.items()}
+    if settings.consistency != "none":
+        named["consistency"] = settings.lambda_consistency
+    return named
+
+
+def consistency(
+    logits: Mapping[str, Logits], kl: Kl, tasks: Iterable[Task], settings: TrainingSettings
 ) -> Float[Tensor, ""]:
-    """Training objective, Eq. (3): the weighted sum of the losses of the heads."""
-    return torch.stack([weight * losses[task.name] for task, weight in weights.items()]).sum()
+    """Mean of the term by which the heads should agree."""
+    stored = {task.name: task.stored(logits[task.name].float()) for task in tasks}
+    grades = stored["kl"]
+    oa = stored["oa"][:, 0] if "oa" in stored else implied_oa(grades)
+    return CONSISTENCY[settings.consistency](oa, grades, kl).mean()
+
+
+def supervised_loss(
+    losses: Mapping[str, Float[Tensor, ""]], weights: Mapping[str, float]
+) -> Float[Tensor, ""]:
+    """Training objective, Eq. (3): the weighted sum of the losses by their names."""
+    return torch.stack([weight * losses[name] for name, weight in weights.items()]).sum()

@@ -10,8 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kellgren.config import BackboneSettings, PreparationSettings, TrainingSettings
+from kellgren.config.objective import Arrangement
 from kellgren.faults import InputError
 from kellgren.learn.backbones import build_encoder
+from kellgren.learn.consistency import implied_oa
 from kellgren.learn.heads import Task, weighted_tasks
 from kellgren.runs import Run
 
@@ -36,33 +38,53 @@ class HierarchicalNet(nn.Module):
         encoder: Any module that maps images `(n, 1, d, h, w)` to features `(n, f)`.
         n_features: f.
         tasks: One linear head is built for each.
-        stacked: Let the OA head read the five KL logits instead of z, as the paper's released
-            scripts do; only where both heads exist.
+        heads: How the OA answer comes about beside a KL head, see `config.objective.Arrangement`;
+            with one task there is one head on z.
     """
 
     def __init__(
-        self, encoder: nn.Module, n_features: int, tasks: Iterable[Task], *, stacked: bool = False
+        self,
+        encoder: nn.Module,
+        n_features: int,
+        tasks: Iterable[Task],
+        *,
+        heads: Arrangement = "parallel",
     ) -> None:
         super().__init__()
         by_name = {task.name: task for task in tasks}
-        self.stacked = stacked and set(by_name) == {"oa", "kl"}
+        self.arrangement = heads if set(by_name) == {"oa", "kl"} else "parallel"
+        self.grades = by_name["kl"].stored if "kl" in by_name else None
         self.encoder = encoder
         self.heads = nn.ModuleDict(
             {
-                name: task.built(
-                    by_name["kl"].n_logits if self.stacked and name == "oa" else n_features
-                )
+                name: task.built(self._width(name, n_features, by_name))
                 for name, task in by_name.items()
+                if not (name == "oa" and self.arrangement == "tied")
             }
         )
+
+    def _width(self, name: str, n_features: int, by_name: Mapping[str, Task]) -> int:
+        on_kl = name == "oa" and self.arrangement == "stacked"
+        return by_name["kl"].n_logits if on_kl else n_features
 
     def forward(self, image: Float[Tensor, "n 1 d h w"]) -> Output:
         """Features and the logits of every head."""
         z = self.encoder(image)
-        if not self.stacked:
+        if self.arrangement == "parallel":
             return Output(z, {name: head(z) for name, head in self.heads.items()})
         kl = self.heads["kl"](z)
-        return Output(z, {"oa": self.heads["oa"](kl), "kl": kl})
+        return Output(z, {"oa": self._oa_beside(z, kl), "kl": kl})
+
+    def _oa_beside(self, z: Float[Tensor, "n f"], kl: Float[Tensor, "n _"]) -> Float[Tensor, "n _"]:
+        """The OA answer of the arrangements that read the KL head."""
+        assert self.grades is not None  # there is a KL head
+        if self.arrangement == "stacked":
+            return self.heads["oa"](kl)
+        implied = implied_oa(self.grades(kl))[:, None]
+        if self.arrangement == "tied":
+            return implied
+        own = self.heads["oa"](z)
+        return own if self.training else (own + implied) / 2
 
 
 def build_model(
@@ -71,7 +93,7 @@ def build_model(
     """A freshly initialised network; the caller seeds torch's generator."""
     encoder = build_encoder(backbone, size=settings.size, grid=settings.grid)
     asked = weighted_tasks(tasks, training)
-    return HierarchicalNet(encoder, encoder.n_features, asked, stacked=training.heads == "stacked")
+    return HierarchicalNet(encoder, encoder.n_features, asked, heads=training.heads)
 
 
 def load_model(run: Run, *, device: torch.device) -> HierarchicalNet:

@@ -33,7 +33,7 @@ from kellgren.learn.backbones import Encoder
 from kellgren.learn.backbones.nnmamba import Mamba
 from kellgren.learn.backbones.scan import kernel_for
 from kellgren.learn.dataset import Batch, batches, epoch_order
-from kellgren.learn.heads import Task, supervised_loss, weighted_tasks
+from kellgren.learn.heads import Task, consistency, named_weights, supervised_loss, weighted_tasks
 from kellgren.learn.means import Means, Share, shares
 from kellgren.learn.model import HierarchicalNet, build_model
 from kellgren.learn.weights import load_weights, sha256_of
@@ -113,7 +113,7 @@ def train(
         means.prepare(model.to(device))
         optimizer = means.optimizer(model, training)
         log = _restore(run, model, optimizer, asked=digest_of(asked), device=device)
-        weights = weighted_tasks(tasks, training)
+        weights = weighted_tasks(tasks, training, [case.kl for case in cases])
         for epoch in range(len(log), training.epochs):
             order = [cases[i] for i in epoch_order(len(cases), seed=run.seed, epoch=epoch)]
             knees = batches(
@@ -131,6 +131,7 @@ def train(
                 optimizer,
                 zip(knees, parts, strict=True),
                 weights=weights,
+                training=training,
                 means=means,
                 seen=seen,
             )
@@ -145,17 +146,21 @@ def train_epoch(
     knees: Iterable[tuple[Batch, Share]],
     *,
     weights: Mapping[Task, float],
+    training: TrainingSettings,
     means: Means,
     seen: Callable[[int, float], None],
 ) -> LogRow:
     """One pass over the knees; mean loss of the objective and of each head, and the seconds."""
     model.train()
-    started, sums, n = time.time(), dict.fromkeys(["loss", *(t.name for t in weights)], 0.0), 0
+    shares_of = named_weights(weights, training)
+    started, sums, n = time.time(), dict.fromkeys(["loss", *shares_of], 0.0), 0
     for step, (batch, share) in enumerate(knees):
         with means.autocast():
             logits = model(batch.image).logits
         losses = {task.name: task.loss(logits[task.name].float(), batch.kl) for task in weights}
-        loss = supervised_loss(losses, weights)
+        if "consistency" in shares_of:
+            losses["consistency"] = consistency(logits, batch.kl, weights, training)
+        loss = supervised_loss(losses, shares_of)
         if share.first:
             optimizer.zero_grad()
         torch.autograd.backward(share.weight * loss)
