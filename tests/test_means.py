@@ -20,6 +20,7 @@ from kellgren.learn.explain import explain
 from kellgren.learn.heads import weighted_tasks
 from kellgren.learn.means import Means, shares
 from kellgren.learn.model import HierarchicalNet, build_model
+from kellgren.learn.objective import Learner, Objective
 from kellgren.learn.predict import predict
 from kellgren.learn.train import train, train_epoch
 from kellgren.runs import Run
@@ -48,11 +49,12 @@ def trained_smoothly(knees, n, batch_size, accumulate):
     training = TrainingSettings(lr=1e-2, accumulate=accumulate)
     means, tasks = Means.of(training, CPU), weighted_tasks(("oa", "kl"), training)
     model = HierarchicalNet(Smooth(), 3, tasks)
+    learner = Learner(model, Objective(tasks, training))
     train_epoch(
-        model,
-        means.optimizer(model, training),
+        learner,
+        means.optimizer(learner, training),
         zip(batches, shares(n, batch_size=batch_size, accumulate=accumulate), strict=True),
-        weights=tasks,
+        training=training,
         means=means,
         seen=lambda step, loss: None,
     )

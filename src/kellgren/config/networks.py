@@ -86,6 +86,7 @@ class TrainingSettings(Settings):
     agreement: Share | None = None
     class_weights: bool = False
     balance: Balance = "fixed"
+    interference: Annotated[int, Field(ge=0)] = 0
     augmentation: AugmentationSettings = AugmentationSettings()
     threads: Annotated[int, Field(ge=1, le=256)] = 2
     precision: Literal["float32", "bfloat16"] = "float32"

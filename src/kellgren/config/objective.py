@@ -40,4 +40,5 @@ Consistency = Literal[
 ]
 """What is added where the heads should agree; see `kellgren.learn.consistency`."""
 
-Balance = Literal["fixed"]
+Balance = Literal["fixed", "uncertainty", "dwa", "pcgrad"]
+"""How the losses are joined; see `kellgren.learn.objective`."""

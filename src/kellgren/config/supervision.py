@@ -82,5 +82,8 @@ SUPERVISIONS: dict[str, Supervision] = {
     "dual_logit_to_kl": Supervision(tasks=BOTH, consistency="logit_to_kl", lambda_consistency=0.1),
     "dual_logit_to_oa": Supervision(tasks=BOTH, consistency="logit_to_oa", lambda_consistency=0.1),
     "dual_tree_path": Supervision(tasks=BOTH, consistency="tree_path"),
+    "dual_uncertainty": Supervision(tasks=BOTH, balance="uncertainty"),
+    "dual_dwa": Supervision(tasks=BOTH, balance="dwa"),
+    "dual_pcgrad": Supervision(tasks=BOTH, balance="pcgrad"),
 }
 """The paper's three settings, the variant of its released scripts, and those beyond it."""

@@ -6,22 +6,18 @@ stopped and taken up again ends with the same bits, on the same machine with the
 threads.
 """
 
-import json
 import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from kellgren import __version__
 from kellgren.cohort import Case
@@ -32,14 +28,16 @@ from kellgren.learn.augmentation import changes_of
 from kellgren.learn.backbones import Encoder
 from kellgren.learn.backbones.nnmamba import Mamba
 from kellgren.learn.backbones.scan import kernel_for
+from kellgren.learn.checkpoint import LogRow, restore_checkpoint, save_checkpoint
 from kellgren.learn.dataset import Batch, batches, epoch_order
-from kellgren.learn.heads import Task, consistency, named_weights, supervised_loss, weighted_tasks
+from kellgren.learn.heads import weighted_tasks
+from kellgren.learn.interference import Interference
 from kellgren.learn.means import Means, Share, shares
 from kellgren.learn.model import HierarchicalNet, build_model
+from kellgren.learn.objective import Learner, Objective
 from kellgren.learn.weights import load_weights, sha256_of
 from kellgren.runs import Run
 from kellgren.store import Store
-from kellgren.tables import write_csv
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,6 @@ class Step:
     loss: float
 
 
-LogRow = dict[str, int | float]
 Watch = Callable[[Step], None]
 
 
@@ -111,9 +108,10 @@ def train(
             {"asked": asked, "made_with": made_with, "started_from": started_from},
         )
         means.prepare(model.to(device))
-        optimizer = means.optimizer(model, training)
-        log = _restore(run, model, optimizer, asked=digest_of(asked), device=device)
         weights = weighted_tasks(tasks, training, [case.kl for case in cases])
+        learner = Learner(model, Objective(weights, training).to(device))
+        optimizer = means.optimizer(learner, training)
+        log = restore_checkpoint(run, learner, optimizer, asked=digest_of(asked), device=device)
         for epoch in range(len(log), training.epochs):
             order = [cases[i] for i in epoch_order(len(cases), seed=run.seed, epoch=epoch)]
             knees = batches(
@@ -126,54 +124,60 @@ def train(
             parts = shares(len(cases), batch_size=training.batch_size, accumulate=means.accumulate)
             torch.manual_seed(_epoch_seed(run.seed, epoch))
             seen = _seen(run, watch, epoch=epoch, epochs=training.epochs, steps=len(parts))
+            learner.objective.begin(log)
             row = train_epoch(
-                model,
+                learner,
                 optimizer,
                 zip(knees, parts, strict=True),
-                weights=weights,
                 training=training,
                 means=means,
                 seen=seen,
             )
             log.append({"epoch": epoch + 1, "lr": training.lr, **row})
-            _save(run, model, optimizer, log=log, asked=digest_of(asked))
+            save_checkpoint(run, learner, optimizer, log=log, asked=digest_of(asked))
         _finish(run, model, log=log, seconds=time.time() - started)
 
 
 def train_epoch(
-    model: HierarchicalNet,
+    learner: Learner,
     optimizer: torch.optim.Optimizer,
     knees: Iterable[tuple[Batch, Share]],
     *,
-    weights: Mapping[Task, float],
     training: TrainingSettings,
     means: Means,
     seen: Callable[[int, float], None],
 ) -> LogRow:
-    """One pass over the knees; mean loss of the objective and of each head, and the seconds."""
-    model.train()
-    shares_of = named_weights(weights, training)
-    started, sums, n = time.time(), dict.fromkeys(["loss", *shares_of], 0.0), 0
+    """One pass over the knees; mean of the objective and of each loss, and the seconds.
+
+    Args:
+        learner: The network and its objective.
+        optimizer: Updates both.
+        knees: Batches, and what each is of an update.
+        training: How many batches are looked at for interference.
+        means: Precision.
+        seen: Called with every step and its loss.
+    """
+    model, objective = learner.model.train(), learner.objective
+    parameters, watched = list(model.parameters()), Interference(training.interference, training.lr)
+    started, sums, n = time.time(), dict.fromkeys(["loss", *objective.weights], 0.0), 0
     for step, (batch, share) in enumerate(knees):
         with means.autocast():
             logits = model(batch.image).logits
-        losses = {task.name: task.loss(logits[task.name].float(), batch.kl) for task in weights}
-        if "consistency" in shares_of:
-            losses["consistency"] = consistency(logits, batch.kl, weights, training)
-        loss = supervised_loss(losses, shares_of)
+        losses = objective.losses(logits, batch.kl)
+        watched.look(model.encoder, losses, step)
         if share.first:
             optimizer.zero_grad()
-        torch.autograd.backward(share.weight * loss)
+        objective.backward(losses, share.weight, parameters)
         if share.last:
             optimizer.step()
         n += len(batch.cases)
-        values = torch.stack([loss, *losses.values()]).tolist()
+        values = torch.stack([objective.joined(losses).detach(), *losses.values()]).tolist()
         for name, value in zip(sums, values, strict=True):
             sums[name] += value * len(batch.cases)
         seen(step, values[0])
     names = {name: name if name == "loss" else f"loss_{name}" for name in sums}
     averages = {names[name]: total / n for name, total in sums.items()}
-    return {**averages, "seconds": time.time() - started}
+    return {**averages, **watched.means(), "seconds": time.time() - started}
 
 
 @contextmanager
@@ -277,66 +281,6 @@ def _seen(
         watch(Step(epoch, epochs, step, steps, loss))
 
     return seen
-
-
-def _save(
-    run: Run,
-    model: HierarchicalNet,
-    optimizer: torch.optim.Optimizer,
-    *,
-    log: list[LogRow],
-    asked: str,
-) -> None:
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(t) for name, t in state.items()}
-    with completed(run.checkpoint) as temporary:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()},
-            temporary,
-            metadata={"log": json.dumps(log), "asked": asked},
-        )
-    write_csv(run.log, pd.DataFrame(log))
-
-
-def _restore(
-    run: Run,
-    model: HierarchicalNet,
-    optimizer: torch.optim.Optimizer,
-    *,
-    asked: str,
-    device: torch.device,
-) -> list[LogRow]:
-    """Load the last checkpoint into model and optimizer; the log so far, empty at the start."""
-    if not run.checkpoint.exists():
-        return []
-    with safe_open(run.checkpoint, framework="pt", device=str(device)) as file:
-        metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if metadata["asked"] != asked:
-        raise InputError(
-            str(run.checkpoint),
-            "a checkpoint of other settings",
-            "one of the settings in run.json",
-            "delete this run to train it anew",
-        )
-    model.load_state_dict(_with_prefix(tensors, "model."))
-    states: dict[int, dict[str, Tensor]] = {}
-    parameters = list(model.parameters())
-    for name, tensor in _with_prefix(tensors, "optimizer.").items():
-        index, key = name.split(".", 1)
-        # A fused update walks weights and moments in the order in which they lie in memory.
-        laid_out = torch.empty_like(parameters[int(index)])
-        states.setdefault(int(index), {})[key] = (
-            tensor.cpu() if key == "step" else laid_out.copy_(tensor)
-        )
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    log: list[LogRow] = json.loads(metadata["log"])
-    return log
-
-
-def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def _finish(run: Run, model: HierarchicalNet, *, log: list[LogRow], seconds: float) -> None:
