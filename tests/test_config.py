@@ -20,6 +20,7 @@ def test_defaults_are_the_papers_protocol(tmp_path):
     training = study.training
     assert (training.epochs, training.batch_size, training.lr) == (100, 2, 1e-4)
     assert (training.weight_decay, training.lambda_oa, training.lambda_kl) == (1e-4, 1, 1)
+    assert training.augmentation.off
     assert study.backbones["resnet3d"].grid == (160, 256, 256)
     assert study.backbones["m3t"].grid == (128, 128, 128)
     assert study.supervisions == ("single_oa", "single_kl", "dual")
@@ -39,6 +40,12 @@ def test_the_study_files_of_the_repository_are_sound(name):
     ("text", "message"),
     [
         (LEAST + "[training]\nepoch = 3\n", "key 'training.epoch'.*did you mean 'epochs'"),
+        (LEAST + "[training.augmentation]\nrotation = 5\n", "did you mean 'rotation_deg'"),
+        (
+            LEAST + "[training.augmentation]\nelastic_mm = 6\n",
+            "elastic_mm.*less than or equal to 5",
+        ),
+        (LEAST + "[training.augmentation]\nmirror = true\n", "'training.augmentation.mirror'"),
         (LEAST + "[trainign]\n", "key 'trainign'.*did you mean 'training'"),
         (LEAST + "[training]\nlr = -1\n", "training.lr.*found -1.*greater than 0"),
         (LEAST + "[training]\nlr = nan\n", "training.lr.*finite"),

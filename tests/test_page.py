@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from kellgren.config import AugmentationSettings
 from kellgren.report import page, write_report
 from kellgren.report.figures import FIGURES
 from kellgren.report.findings import CAVEATS, key_findings
@@ -169,6 +170,19 @@ def test_every_caveat_that_a_finding_names_exists_and_every_work_is_known():
     assert all(key in CAVEATS for f in key_findings(made_result()) for key in f.caveats)
     for result in (made_result(), empty_result()):
         assert all(key in REFERENCES for _, keys in methods(result) for key in keys)
+
+
+def test_augmentation_is_among_the_methods_where_there_was_some():
+    result = made_result()
+    assert not any("at random" in text for text, _ in methods(result))
+    table = dict.fromkeys(AugmentationSettings.model_fields, 0.0) | {
+        "rotation_deg": 5.0,
+        "bias": 0.3,
+    }
+    training = {**result.protocol["training"], "augmentation": table}
+    augmented = replace(result, protocol={**result.protocol, "training": training})
+    (said,) = [text for text, _ in methods(augmented) if "at random" in text]
+    assert "changed at random, by at most rotation 5 deg and bias 0.3)" in said
 
 
 def test_importing_the_report_imports_neither_torch_nor_scikit_learn():

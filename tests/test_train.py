@@ -133,16 +133,28 @@ EVERY_MEANS = {
     "checkpoint": True,
     "channels_last": True,
 }
+EVERY_CHANGE = {
+    "rotation_deg": 10,
+    "translation_mm": 2,
+    "elastic_mm": 1,
+    "bias": 0.3,
+    "gamma": 0.3,
+    "noise_sd": 0.1,
+}
 
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("resnet3d-dual-s0", {}), ("nnmamba-single_kl-s1", {}), ("resnet3d-dual-s0", EVERY_MEANS)],
+    [
+        ("resnet3d-dual-s0", {}),
+        ("nnmamba-single_kl-s1", {}),
+        ("resnet3d-dual-s0", EVERY_MEANS | {"augmentation": EVERY_CHANGE}),
+    ],
 )
 def test_a_run_killed_twice_ends_with_the_bits_of_an_undisturbed_one(
     name, options, store, knees, tmp_path
 ):
-    training = BRIEF.model_copy(update=options)
+    training = TrainingSettings.model_validate(BRIEF.model_dump() | options)
     straight = trained(tmp_path / "straight", store, knees, training, name)
     killed = Run.at(tmp_path / "killed" / name)
     root = str(Path(__file__).parents[1])

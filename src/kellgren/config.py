@@ -104,6 +104,31 @@ PAPER_GRIDS: dict[str, tuple[int, int, int]] = {
 }
 
 
+class AugmentationSettings(Settings):
+    """How far training may change a knee at random, see `kellgren.learn.augmentation`.
+
+    Each value is the largest; what a knee gets is drawn between none and that, anew in every epoch.
+    0 is none, and the default: the paper names no augmentation. Right and left are never exchanged.
+
+    `rotation_deg` and `translation_mm` move the knee about and along any direction; `elastic_mm` is
+    how far a point moves beyond that, in a smooth field. `bias` is the logarithm of a smooth factor
+    of the intensity (0.3 is a third more), `gamma` that of its exponent, and `noise_sd` is in
+    standard deviations of the volume.
+    """
+
+    rotation_deg: Annotated[float, Field(ge=0, le=30)] = 0.0
+    translation_mm: Annotated[float, Field(ge=0, le=30)] = 0.0
+    elastic_mm: Annotated[float, Field(ge=0, le=5)] = 0.0
+    bias: Annotated[float, Field(ge=0, le=1)] = 0.0
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.0
+    noise_sd: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @property
+    def off(self) -> bool:
+        """Whether knees stay as they were prepared."""
+        return self == AugmentationSettings()
+
+
 class TrainingSettings(Settings):
     """How a model is trained, section 3.4, and by which means.
 
@@ -122,6 +147,7 @@ class TrainingSettings(Settings):
     lambda_kl: NotNegative = 1.0
     heads: Literal["parallel", "stacked"] = "parallel"
     oa_loss: Literal["bce", "softmax"] = "bce"
+    augmentation: AugmentationSettings = AugmentationSettings()
     threads: Annotated[int, Field(ge=1, le=256)] = 2
     precision: Literal["float32", "bfloat16"] = "float32"
     accumulate: Annotated[int, Field(ge=1)] = 1
@@ -279,6 +305,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "cohort.phantom": PhantomSettings,
         "preparation": PreparationSettings,
         "training": TrainingSettings,
+        "training.augmentation": AugmentationSettings,
         "explanation": ExplanationSettings,
         "analysis": AnalysisSettings,
     }

@@ -162,6 +162,17 @@ class Store:
         image: Float16[np.ndarray, "d h w"] = self._verified(case_id, ("image",)).tensors["image"]
         return image
 
+    def spacing_mm(self, case_id: str) -> tuple[float, float, float]:
+        """Size of a voxel of one prepared knee along d, h and w, from its record alone.
+
+        Raises:
+            InputError: As for `load`.
+        """
+        record = read_record(self.path(case_id), todo=_AGAIN).record
+        self._check_record(case_id, record)
+        d, h, w = record["spacing_mm"]
+        return d, h, w
+
     def _verified(self, case_id: str, names: tuple[str, ...] | None = None) -> Sealed:
         sealed = read_sealed(self.path(case_id), todo=_AGAIN, names=names)
         self._check_record(case_id, sealed.record)

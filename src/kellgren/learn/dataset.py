@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from kellgren.cohort import Case
+from kellgren.learn.augmentation import Changes, changed
 from kellgren.store import Store
 
 
@@ -37,23 +39,42 @@ def epoch_order(n: int, *, seed: int, epoch: int) -> Int[np.ndarray, " n"]:
 
 
 def batches(
-    store: Store, cases: Sequence[Case], *, batch_size: int, device: torch.device
+    store: Store,
+    cases: Sequence[Case],
+    *,
+    batch_size: int,
+    device: torch.device,
+    changes: Changes | None = None,
 ) -> Iterator[Batch]:
-    """The cases in the given order, `batch_size` at a time; the last batch may be smaller."""
+    """The cases in the given order, `batch_size` at a time; the last batch may be smaller.
+
+    Where changes are given, the thread that reads ahead makes them, on the device: on a GPU they
+    take nothing from the CPU, and on a CPU the network does not wait for them while a core is free.
+    """
     groups = [tuple(cases[i : i + batch_size]) for i in range(0, len(cases), batch_size)]
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        ahead = [reader.submit(_read, store, group, device) for group in groups[:2]]
+    # Two teams of threads on the same cores wait for each other, so who changes knees works alone.
+    alone = None if changes is None else partial(torch.set_num_threads, 1)
+    torch.get_num_threads()  # settles the number of this thread, which else were the reader's
+    with ThreadPoolExecutor(max_workers=1, initializer=alone) as reader:
+        ahead = [reader.submit(_read, store, group, device, changes) for group in groups[:2]]
         for i in range(len(groups)):
             batch = ahead.pop(0).result()
             if i + 2 < len(groups):
-                ahead.append(reader.submit(_read, store, groups[i + 2], device))
+                ahead.append(reader.submit(_read, store, groups[i + 2], device, changes))
             yield batch
 
 
-def _read(store: Store, cases: tuple[Case, ...], device: torch.device) -> Batch:
+def _read(
+    store: Store, cases: tuple[Case, ...], device: torch.device, changes: Changes | None
+) -> Batch:
     half = np.stack([store.load_half(case.case_id) for case in cases])[:, None]
     kl = torch.tensor([case.kl for case in cases])
-    return Batch(cases, _on_device(torch.from_numpy(half), device).float(), _on_device(kl, device))
+    image = _on_device(torch.from_numpy(half), device).float()
+    if changes is not None:
+        for knee, case in zip(image, cases, strict=True):
+            spacing_mm = store.spacing_mm(case.case_id)
+            knee[0] = changed(knee[0], changes(case.case_id), spacing_mm=spacing_mm)
+    return Batch(cases, image, _on_device(kl, device))
 
 
 def _on_device(tensor: Shaped[Tensor, "..."], device: torch.device) -> Shaped[Tensor, "..."]:

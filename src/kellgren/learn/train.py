@@ -1,8 +1,9 @@
 """Training, section 3.4: a plain loop that a kill at any moment cannot change.
 
-The order of the cases and the noise of dropout are pure functions of (seed, epoch), and a
-checkpoint of everything else is written whole after each epoch. So a run that was stopped and taken
-up again ends with the same bits, on the same machine with the same number of threads.
+The order of the cases, their augmentation and the noise of dropout are pure functions of (seed,
+epoch), and a checkpoint of everything else is written whole after each epoch. So a run that was
+stopped and taken up again ends with the same bits, on the same machine with the same number of
+threads.
 """
 
 import json
@@ -27,6 +28,7 @@ from kellgren.cohort import Case
 from kellgren.config import BackboneSettings, TrainingSettings
 from kellgren.faults import InputError
 from kellgren.files import completed, digest_of, digest_of_file, write_json
+from kellgren.learn.augmentation import changes_of
 from kellgren.learn.backbones import Encoder
 from kellgren.learn.backbones.nnmamba import Mamba
 from kellgren.learn.backbones.scan import kernel_for
@@ -111,7 +113,13 @@ def train(
         weights = weighted_tasks(run.supervision, training)
         for epoch in range(len(log), training.epochs):
             order = [cases[i] for i in epoch_order(len(cases), seed=run.seed, epoch=epoch)]
-            knees = batches(store, order, batch_size=training.batch_size, device=device)
+            knees = batches(
+                store,
+                order,
+                batch_size=training.batch_size,
+                device=device,
+                changes=changes_of(training.augmentation, seed=run.seed, epoch=epoch),
+            )
             parts = shares(len(cases), batch_size=training.batch_size, accumulate=means.accumulate)
             torch.manual_seed(_epoch_seed(run.seed, epoch))
             seen = _seen(run, watch, epoch=epoch, epochs=training.epochs, steps=len(parts))
@@ -189,13 +197,19 @@ def _asked(
         "run": run.name,
         "backbone": backbone.model_dump(mode="json") | {"weights": weights and weights.name},
         "weights_sha256": weights and sha256_of(weights),
-        "training": training.model_dump(mode="json"),
+        "training": _recorded(training),
         "train_cases": len(cases),
         "grades_digest": digest_of(graded),
         "store_digest": store.digest([case.case_id for case in cases]),
         "cartilage": list(store.cartilage),
         "preparation": store.preparation.model_dump(mode="json"),
     }
+
+
+def _recorded(training: TrainingSettings) -> dict[str, Any]:
+    """The settings as JSON; no word of an augmentation that is off, as before there was one."""
+    unsaid = {"augmentation"} if training.augmentation.off else None
+    return training.model_dump(mode="json", exclude=unsaid)
 
 
 def _start(model: HierarchicalNet, backbone: BackboneSettings) -> dict[str, Any] | None:

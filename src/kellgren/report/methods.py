@@ -156,9 +156,15 @@ def _training(result: StudyResult) -> str:
         f"Models were trained for {training['epochs']} epochs with AdamW (learning rate"
         f" {training['lr']:g}, weight decay {training['weight_decay']:g}, batch size"
         f" {training['batch_size']}; λ(OA) = {training['lambda_oa']:g}, λ(KL) ="
-        f" {training['lambda_kl']:g}); the weights after the last epoch are used, nothing was"
-        " selected on test knees"
+        f" {training['lambda_kl']:g}{_augmentation(training)}); the weights after the last epoch"
+        " are used, nothing was selected on test knees"
     )
+
+
+def _augmentation(training: dict[str, Any]) -> str:  # any TOML values
+    parts = [(*name.partition("_"), x) for name, x in training.get("augmentation", {}).items()]
+    said = [f"{noun} {largest:g} {unit}".strip() for noun, _, unit, largest in parts if largest]
+    return f"; training knees changed at random, by at most {_and(said)}" if said else ""
 
 
 def _testing(result: StudyResult) -> str:
