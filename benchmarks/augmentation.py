@@ -3,9 +3,9 @@
     python benchmarks/augmentation.py
     python benchmarks/augmentation.py --grids small m3t --times 9 --peer-path FOLDER
 
-Prints the table of docs/data.md. Times are of one thread and one knee; a step is a forward pass, a backward
-pass and an update by AdamW on a batch of noise. Reading, verifying and widening a knee are not in
-it. FOLDER holds `torchio`, if it is to be timed beside.
+Prints the columns of the table in docs/data.md. Times are of one thread and one knee; a step is a
+forward pass, a backward pass and an update by AdamW on a batch of noise. Reading, verifying and
+widening a knee are not in it. FOLDER holds `torchio`, if it is to be timed beside.
 """
 
 import argparse
