@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
 import numpy as np
 
 from kellgren.cohort import Case
@@ -89,7 +90,7 @@ def compare_readers(sound: Path, folder: Path) -> None:
     """Print how many of 270 damaged files each reader takes without an error."""
     content = sound.read_bytes()
     path = folder / "damaged.nii.gz"
-    readers = {"kellgren": kellgren_reads, **others()}
+    readers = {"kellgren": kellgren_reads, "nibabel": nibabel_reads, **others()}
     taken = dict.fromkeys(readers, 0)
     for damaged in damage(content):
         path.write_bytes(damaged)
@@ -118,6 +119,14 @@ def kellgren_reads(path: Path) -> bool:
     try:
         read_scan(path)
     except InputError:
+        return False
+    return True
+
+
+def nibabel_reads(path: Path) -> bool:
+    try:
+        nibabel.load(path).get_fdata()
+    except Exception:  # of several kinds, by what the damage hit
         return False
     return True
 
