@@ -6,6 +6,7 @@ back (posterior). Affines map voxel indices to millimetres in RAS: x right, y fr
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Num, UInt8
@@ -134,10 +135,9 @@ def scan_of(raster: Raster) -> Scan:
     Raises:
         InputError: If a voxel is NaN or infinite, or all have the same value.
     """
-    turned, affine = to_frame(raster.values, raster.affine)
     with np.errstate(over="ignore", invalid="ignore"):
-        voxels = turned.astype(np.float32, copy=False)
-    _check_voxels(raster.path, turned.dtype.kind, voxels)
+        voxels, affine = to_frame(raster.values, raster.affine, np.dtype(np.float32))
+    _check_voxels(raster.path, raster.values.dtype.kind, voxels)
     return Scan(
         voxels,
         affine,
@@ -176,7 +176,7 @@ def mask_of(raster: Raster, *, like: Scan | None = None) -> Mask:
         InputError: If a voxel is not a whole number from 0 to 255, or the geometry is not that of
             `like`.
     """
-    values, affine = to_frame(raster.values, raster.affine)
+    values, affine = to_frame(raster.values, raster.affine, raster.values.dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         labels = values.astype(np.uint8, copy=False)
     if labels is not values and not np.array_equal(labels, values):
@@ -193,12 +193,19 @@ def mask_of(raster: Raster, *, like: Scan | None = None) -> Mask:
 
 
 def to_frame(
-    values: Num[np.ndarray, "i j k"], affine: Float64[np.ndarray, "4 4"]
+    values: Num[np.ndarray, "i j k"], affine: Float64[np.ndarray, "4 4"], dtype: np.dtype[Any]
 ) -> tuple[Num[np.ndarray, "d h w"], Float64[np.ndarray, "4 4"]]:
-    """Turn and flip axes into the frame; voxels are moved, never interpolated."""
+    """Turn and flip axes into the frame; voxels are moved and cast, never interpolated."""
     order, flipped = _turn(affine)
     turned = np.flip(values.transpose(order), flipped)
-    return np.ascontiguousarray(turned), geometry_in_frame(values.shape, affine).affine
+    placed = np.empty(turned.shape, dtype)
+    # By slices of the file: what is read from memory once then stays in the cache.
+    slowest = int(np.argmax(np.abs(turned.strides)))
+    for source, target in zip(
+        np.moveaxis(turned, slowest, 0), np.moveaxis(placed, slowest, 0), strict=True
+    ):
+        target[:] = source
+    return placed, geometry_in_frame(values.shape, affine).affine
 
 
 def geometry_in_frame(shape: tuple[int, ...], affine: Float64[np.ndarray, "4 4"]) -> Geometry:

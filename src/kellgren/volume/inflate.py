@@ -82,7 +82,7 @@ def inflate(path: Path, packed: bytes, *, declared: Callable[[bytes], int]) -> b
         InputError: If the stream is cut short, damaged (its checksum is verified), longer than
             declared, or followed by anything.
     """
-    size = declared(_inflate(path, packed, _HEAD)[0])
+    size = declared(inflate_head(path, packed[:_PACKED_HEAD]))
     content, ended, surplus = _inflate(path, packed, size + 1)
     if len(content) > size or surplus:
         raise InputError(
