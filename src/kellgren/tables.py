@@ -11,6 +11,7 @@ from scipy.special import expit, softmax
 from kellgren.faults import InputError
 from kellgren.files import completed
 from kellgren.labels import KL_GRADES, grade_log_odds, oa_log_odds
+from kellgren.sheets import is_formula
 
 LOGIT_KL = [f"logit_kl_{k}" for k in range(KL_GRADES)]
 PROB_KL = [f"prob_kl_{k}" for k in range(KL_GRADES)]
@@ -185,9 +186,18 @@ def read_overlaps(path: Path) -> pd.DataFrame:
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table whole; numbers in full precision, missing values as empty cells."""
+    """Write a table whole; numbers in full precision, missing values as empty cells.
+
+    Text that a spreadsheet would compute gets an apostrophe in front, so that it is only shown.
+    """
+    texts = table.select_dtypes(exclude="number")
+    inert = table.assign(**{str(name): texts[name].map(_inert) for name in texts.columns})
     with completed(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        inert.to_csv(temporary, index=False, lineterminator="\n", errors="backslashreplace")
+
+
+def _inert(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and is_formula(cell) else cell
 
 
 def _read_rows(path: Path, split: str) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 `kellgren.volume.dicom` calls it in a process of its own, which may die of a hostile file.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -90,8 +91,10 @@ def _slices(path: Path) -> list[_Slice]:
 
 
 def _files(path: Path) -> Iterator[tuple[Path, Path | BytesIO]]:
-    if path.is_dir():
+    if os.path.isdir(path):
         yield from ((file, file) for file in dicom_files(path))
+    elif not os.path.exists(path):
+        raise InputError(str(path), "no such file", "one DICOM series", "check the path")
     elif path.suffix.lower() == ".zip":
         yield from ((path / name, BytesIO(content)) for name, content in members(path))
     else:
