@@ -16,7 +16,13 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import EnhancedMRImageStorage, JPEG2000Lossless, generate_uid
+from pydicom.uid import (
+    MPEG2MPML,
+    EnhancedMRImageStorage,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    generate_uid,
+)
 
 from kellgren import volume
 from kellgren.faults import InputError
@@ -68,9 +74,12 @@ def _cut(s, n):
         s.PixelData = s.PixelData[:-20]
 
 
-def _packed(s, n):
-    s.file_meta.TransferSyntaxUID = JPEG2000Lossless
-    s.PixelData = pydicom.encaps.encapsulate([b"no picture"])
+def _packed(syntax):
+    def change(s, n):
+        s.file_meta.TransferSyntaxUID = syntax
+        s.PixelData = pydicom.encaps.encapsulate([b"no picture"])
+
+    return change
 
 
 def _both_sides(s, n):
@@ -87,7 +96,9 @@ FAULTS = [
     ("D06 no orientation", _lacks("ImageOrientationPatient"), "no ImageOrientationPatient"),
     ("D07 gantry tilt", _tilted, "cannot be read"),
     ("D08 pixels cut short", _cut, "cannot be read"),
-    ("D09 transfer syntax without a decoder", _packed, "plugin|decoder|decompress"),
+    ("D09 packed by rules that pydicom has no decoder for", _packed(MPEG2MPML), "voxels packed as"),
+    ("D09 private packing", _packed("1.2.3.4"), "voxels packed as '1.2.3.4'"),
+    ("D09 damaged picture", _packed(JPEG2000Lossless), "plugins: pillow"),
     ("both sides", _both_sides, "slices of both sides"),
 ]
 
@@ -102,6 +113,14 @@ def test_a_series_that_cannot_be_trusted_is_refused_by_name(tmp_path, change, sa
     assert any(part in str(caught.value) for part in said.split("|"))
     assert "Doe" not in str(caught.value)
     assert_check_names(folder, *said.split("|"), case_id="knee_7")
+
+
+def test_D09_a_missing_decoder_is_named_with_the_packages_that_bring_one(tmp_path, monkeypatch):
+    decoder = pydicom.pixels.get_decoder(HTJ2KLossless)
+    monkeypatch.setattr(decoder, "_available", {})
+    folder = made_series(tmp_path / "s", _packed(HTJ2KLossless))
+    with pytest.raises(InputError, match=r"High-Throughput JPEG 2000.*needed .*pylibjpeg-openjpeg"):
+        read_series(folder)
 
 
 @pytest.fixture
