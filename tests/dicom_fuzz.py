@@ -13,7 +13,6 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.uid import RLELossless
 
 from kellgren.faults import InputError
@@ -134,8 +133,8 @@ def read(source):
     try:
         values = read_series(source).values
     except InputError as fault:
-        assert str(source) in str(fault)
-        assert all((fault.found, fault.needed, fault.todo))
+        if not (str(source) in str(fault) and fault.found and fault.needed and fault.todo):
+            raise
         return "refused"
     assert values.ndim == 3
     return "read"

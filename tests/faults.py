@@ -91,7 +91,11 @@ def case_of(image, mask=None, *, case_id="knee_7", side="right", **about):
 def ended(*words):
     """Exit code of `kellgren`, run in this very process, and its lines on standard error."""
     said, words = io.StringIO(), ["kellgren", *map(str, words)]
-    with mock.patch.object(sys, "argv", words), redirect_stderr(said), redirect_stdout(io.StringIO()):
+    with (
+        mock.patch.object(sys, "argv", words),
+        redirect_stderr(said),
+        redirect_stdout(io.StringIO()),
+    ):
         try:
             main()
         except SystemExit as end:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -32,7 +31,6 @@ from kellgren.volume.frame import scan_of
 from kellgren.volume.series import read_series
 from tests.faults import assert_last_line_names, case_of, checked, told
 from tests.test_dicom import OTHER, SHAPE, VOXELS, made_series, made_slice
-
 
 WHEEL = Path(pydicom.__file__).parent / "data"
 

@@ -179,7 +179,9 @@ def test_F15_bytes_after_the_gzip_member_are_passed_over_and_told(tmp_path):
     assert len(told_of) == 1
     assert told_of[0].startswith("warning: case knee_7: ")
     assert "a.nii.gz" in told_of[0]
-    assert sum("7 bytes after" in line and "m.nii.gz" in line for line in told(case_of(image, mask)))
+    assert sum(
+        "7 bytes after" in line and "m.nii.gz" in line for line in told(case_of(image, mask))
+    )
     image.write_bytes(image.read_bytes()[:-15] + bytes(8) + b"surplus")  # the checksum still counts
     assert "damaged" in told(case_of(image))[0]
 

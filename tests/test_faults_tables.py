@@ -277,6 +277,7 @@ def predictions(folder, rows):
         pytest.param([FIRST.replace("0.6", "0.5"), SECOND], id="T17 sum below 1"),
         pytest.param([FIRST, FIRST], id="T17 twice"),
         pytest.param([FIRST.replace("a,0", "a,7"), SECOND], id="T17 grade"),
+        pytest.param([FIRST + ",", SECOND + ","], id="T17 rows longer than the header"),
     ],
 )
 def test_predictions_that_cannot_be_are_refused(tmp_path, rows):
@@ -295,6 +296,23 @@ def test_T17_the_order_of_predictions_does_not_matter_and_other_cases_do(tmp_pat
     assert read[0].case_id.tolist() == read[1].case_id.tolist() == ["a", "b"]
     with pytest.raises(InputError):
         check_same_cases(made_predictions(n=10), made_predictions(n=11))
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "features.npz", "overlap.csv", "run.json"])
+def test_a_damaged_file_of_a_run_ends_in_one_line(tmp_path, name):
+    path = predictions(tmp_path, [FIRST, SECOND])
+    for content in (
+        b"",
+        b"PK\x03\x04 torn",
+        bytes(range(256)),
+        b'{"asked"',
+        '"a\n'.encode("utf-16"),
+    ):
+        (path.parent / name).write_bytes(content)
+        code, lines = ended("analyze", tmp_path, "--out", tmp_path / "o")
+        assert (code, len(lines)) == (2, 1), content
+        assert name in lines[0]
+        assert "; needed " in lines[0]
 
 
 def test_no_id_of_a_table_leads_out_of_the_store(tmp_path):

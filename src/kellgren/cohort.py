@@ -329,19 +329,9 @@ def _cells(case: Case, folder: Path) -> list[str]:
     paths = [
         "" if path is None else _relative(path, folder) for path in (case.image, case.segmentation)
     ]
-    numbers = ["" if value is None else repr(value) for value in (case.age, case.bmi)]
-    return [
-        case.case_id,
-        case.subject,
-        case.side,
-        case.split,
-        str(case.kl),
-        *paths,
-        numbers[0],
-        case.sex or "",
-        numbers[1],
-        case.site or "",
-    ]
+    age, bmi = ("" if value is None else repr(value) for value in (case.age, case.bmi))
+    who = [case.case_id, case.subject, case.side, case.split, str(case.kl)]
+    return [*who, *paths, age, case.sex or "", bmi, case.site or ""]
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -68,9 +68,7 @@ class Inspection:
         of_case: dict[str, list[Finding]] = {}
         for finding in self.findings:
             of_case.setdefault(finding.case_id, []).append(finding)
-        return pd.DataFrame(
-            [_row(knee, of_case.get(knee.case.case_id, [])) for knee in self.knees]
-        )
+        return pd.DataFrame([_row(knee, of_case.get(knee.case.case_id, [])) for knee in self.knees])
 
     def summary(self) -> dict[str, Any]:
         """Counts, ages, KL by split and side, ranges of spacing and intensity, as JSON values."""
