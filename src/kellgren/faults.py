@@ -32,7 +32,7 @@ def printable(text: str) -> str:
     r"""The text, with whatever could steer a terminal or is no character written out.
 
     >>> printable("a\x1b[2J.nii")
-    '\\x1b[2J.nii'
+    'a\\x1b[2J.nii'
     """
     return "".join(
         letter
