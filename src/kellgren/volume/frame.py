@@ -38,6 +38,7 @@ class Raster:
         modality: Such as "MR", of a DICOM series; None for other formats.
         side: "right" or "left" where a DICOM series says so (Laterality, or the description).
         burned_in: Whether a DICOM series says that text is burned into its pixels.
+        surplus: How many bytes follow the end of a gzip stream, which were not looked at.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class Raster:
     modality: str | None = None
     side: str | None = None
     burned_in: bool = False
+    surplus: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Scan:
         modality: Such as "MR", of a DICOM series; None for other formats.
         side: "right" or "left" where a DICOM series says so (Laterality, or the description).
         burned_in: Whether a DICOM series says that text is burned into its pixels.
+        surplus: How many bytes follow the end of a gzip stream, which were not looked at.
     """
 
     voxels: Float32[np.ndarray, "d h w"]
@@ -90,6 +93,7 @@ class Scan:
     modality: str | None = None
     side: str | None = None
     burned_in: bool = False
+    surplus: int = 0
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -109,10 +113,12 @@ class Mask:
     Attributes:
         labels: Label of each voxel; 0 is background.
         affine: From indices of `labels` to mm in RAS.
+        surplus: How many bytes follow the end of a gzip stream, which were not looked at.
     """
 
     labels: UInt8[np.ndarray, "d h w"]
     affine: Float64[np.ndarray, "4 4"]
+    surplus: int = 0
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -147,6 +153,7 @@ def scan_of(raster: Raster) -> Scan:
         raster.modality,
         raster.side,
         raster.burned_in,
+        raster.surplus,
     )
 
 
@@ -189,7 +196,7 @@ def mask_of(raster: Raster, *, like: Scan | None = None) -> Mask:
         )
     if like is not None:
         check_same_geometry(raster.path, Geometry(shape_of(labels), affine), like.geometry)
-    return Mask(labels, affine)
+    return Mask(labels, affine, raster.surplus)
 
 
 def to_frame(
