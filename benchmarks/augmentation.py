@@ -3,7 +3,7 @@
     python benchmarks/augmentation.py
     python benchmarks/augmentation.py --grids small m3t --times 9 --peer-path FOLDER
 
-Prints the table of docs/data.md. Times are those of all threads together, of one knee; a step is a
+Prints the columns of the table in docs/data.md. Times are of one thread and one knee; a step is a
 forward pass, a backward pass and an update by AdamW on a batch of noise. Reading, verifying and
 widening a knee are not in it. FOLDER holds `torchio`, if it is to be timed beside.
 """
@@ -97,10 +97,9 @@ def main() -> None:
     words.add_argument("--grids", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     words.add_argument("--times", type=int, default=5)
     words.add_argument("--steps", type=int, default=1)
-    words.add_argument("--threads", type=int, default=2)
     words.add_argument("--peer-path", type=Path)
     options = words.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)  # as the thread that reads ahead has
     print(machine(), "\n\n| one knee | ms of CPU | % of the step |\n|---|---|---|")
     for name in options.grids:
         table(name, options)

@@ -1,11 +1,17 @@
 """Knees and files that are broken on purpose, for the tests of the fault corpus."""
 
+import io
 import struct
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from unittest import mock
 
 import nibabel as nib
 import numpy as np
 
-from kellgren.cohort import Case
+from kellgren.cli import main
+from kellgren.cohort import Case, write_cohort
 from kellgren.inspection import look_deep
 
 KNEE = (80, 192, 192)  # d, h, w: to the right, down, to the back
@@ -80,6 +86,40 @@ def case_of(image, mask=None, *, case_id="knee_7", side="right", **about):
     """A case of one file or two."""
     row = {"subject": "S7", "split": "train", "kl": 2} | about
     return Case(case_id, row["subject"], side, row["split"], row["kl"], image, mask)
+
+
+def ended(*words):
+    """Exit code of `kellgren`, run in this very process, and its lines on standard error."""
+    said, words = io.StringIO(), ["kellgren", *map(str, words)]
+    with (
+        mock.patch.object(sys, "argv", words),
+        redirect_stderr(said),
+        redirect_stdout(io.StringIO()),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            return end.code, said.getvalue().splitlines()
+    raise AssertionError("the command line ends by SystemExit")
+
+
+def checked(case, folder):
+    """As `ended`, of `check --deep` of the case and of a test knee that no error is told of."""
+    voxels = np.random.default_rng(1).integers(0, 200, SMALL).astype(np.int16)
+    sound = write(Path(folder) / "sound.nii", voxels)
+    other = case_of(sound, case_id="sound", subject="S8", split="test", kl=3)
+    write_cohort(Path(folder) / "cohort.csv", [case, other])
+    return ended("check", "--deep", Path(folder) / "cohort.csv")
+
+
+def assert_last_line_names(lines, *parts):
+    """The last line says what is wrong with which case and file, and how it is mended."""
+    assert " errors, " in lines[-1]
+    assert "; first error: " in lines[-1]
+    assert ": found " in lines[-1]
+    assert "; needed " in lines[-1]
+    for part in parts:
+        assert part in lines[-1], (part, lines[-1])
 
 
 def told(case):

@@ -222,7 +222,8 @@ def test_the_other_knees_of_a_batch_change_nothing(store, knees):
     first = torch.from_numpy(store.load(knees[0].case_id).image)
     change = change_of(knees[0].case_id, settings=EVERYTHING, seed=3, epoch=1)
     spacing_mm = store.load(knees[0].case_id).spacing_mm
-    assert torch.equal(seen[knees[0].case_id][0], changed(first, change, spacing_mm=spacing_mm))
+    wanted = changed(first, change, spacing_mm=spacing_mm)
+    assert torch.equal(seen[knees[0].case_id][0], wanted)
 
 
 def test_the_network_keeps_its_threads(store, knees):
@@ -263,3 +264,11 @@ def test_prediction_sees_knees_as_they_were_prepared(store, knees, tmp_path, mon
     monkeypatch.delattr("kellgren.learn.dataset.changed")
     predict(run, store, knees[10:14], device=CPU)
     assert run.predictions.exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_on_a_gpu_the_change_is_that_of_the_cpu_but_for_the_noise():
+    image, change = some_volume(24, 28, 32), replace(draws(1)[0], noise_sd=0.0)
+    there = [changed(image.cuda(), change, spacing_mm=MM).cpu() for _ in range(2)]
+    assert torch.equal(*there)
+    torch.testing.assert_close(there[0], changed(image, change, spacing_mm=MM), rtol=0, atol=1e-3)

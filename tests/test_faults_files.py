@@ -2,6 +2,8 @@
 
 import gzip
 import os
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +14,17 @@ from kellgren.faults import InputError
 from kellgren.inspection import look
 from kellgren.store import Store
 from kellgren.volume import Geometry, geometry_warnings, read_scan
-from tests.faults import case_of, patched, small_file, to_ras, told, write
+from tests.faults import (
+    assert_last_line_names,
+    case_of,
+    checked,
+    ended,
+    patched,
+    small_file,
+    to_ras,
+    told,
+    write,
+)
 
 
 def _bytes(path, content):
@@ -53,11 +65,16 @@ def _sealed(path):
     return path
 
 
-def _bomb(path):
-    head = bytearray(small_file(path.with_name("head.nii")).read_bytes()[:352])
-    content = bytes(head) + bytes(60_000_000)
-    _bytes(path, gzip.compress(content, compresslevel=1))
-    return path
+def _bomb(path, *dims):
+    """4 MB that inflate to 4.3 GB: one packed block of zeros, 257 times. Nobody gets to its end."""
+    head = small_file(path.with_name("head.nii"))
+    if dims:
+        patched(head, 40, "hhhh", 3, *dims)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    begin = packer.compress(head.read_bytes()[:352]) + packer.flush(zlib.Z_FULL_FLUSH)
+    zeros = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)
+    start = b"\x1f\x8b\x08" + bytes(7)
+    return _bytes(path, start + begin + 257 * zeros + packer.flush() + bytes(8))
 
 
 def _terabytes(path):
@@ -68,6 +85,11 @@ def _terabytes(path):
 def _side_by_side(folder):
     small_file(folder / "a.nii")
     return small_file(folder / "a.nii.gz")
+
+
+def _in_two_members(path):
+    content = path.read_bytes()
+    return gzip.compress(content[:700]) + gzip.compress(content[700:])
 
 
 REFUSED_FILES = [
@@ -95,14 +117,19 @@ REFUSED_FILES = [
     ("F14 wrong checksum",
      lambda d: _bytes(d / "a.nii.gz", small_file(d / "b.nii.gz").read_bytes()[:-8] + bytes(8)),
      "damaged"),
-    ("F15 anything after the end",
-     lambda d: _bytes(d / "a.nii.gz", small_file(d / "b.nii.gz").read_bytes() + b"surplus"),
-     "after the end"),
+    ("F15 anything after the end of a .nii",
+     lambda d: _bytes(d / "a.nii", small_file(d / "b.nii").read_bytes() + b"surplus"),
+     "as the header declares"),
     ("F16 two gzip members",
      lambda d: _bytes(d / "a.nii.gz", 2 * small_file(d / "b.nii.gz").read_bytes()),
-     "after the end"),
+     "a second gzip member after 2272 of 2272"),
+    ("F16 a volume in two gzip members",
+     lambda d: _bytes(d / "a.nii.gz", _in_two_members(small_file(d / "b.nii"))),
+     "a second gzip member after 700 of 2272"),
     ("F17 .nii cut", lambda d: _cut(small_file(d / "a.nii"), 0.7), "as the header declares"),
-    ("F18 gzip bomb", lambda d: _bomb(d / "a.nii.gz"), "more than the"),
+    ("F18 gzip bomb", lambda d: _bomb(d / "a.nii.gz"), "more than the 2272 bytes"),
+    ("F18 gzip bomb that says so",
+     lambda d: _bomb(d / "a.nii.gz", 1300, 1300, 1275), "a declared size of 4309500000"),
     ("F19 header bomb", lambda d: _terabytes(d / "a.nii"), "declare"),
     ("F21 half a pair", lambda d: _bytes(d / "a.hdr", bytes(348)), "ends in .nii"),
     ("F23 a very long name", lambda d: d / ("x" * 300 + ".nii.gz"), "cannot be read"),
@@ -119,18 +146,65 @@ def test_a_broken_file_is_refused_with_case_file_reason_and_mend(tmp_path, make,
     assert [line for line in lines if line.startswith("error: case knee_7: ")] == lines
     assert len(lines) == 1
     assert any(part in lines[0] for part in said.split("|"))
-    assert path.name[:20].split("\0")[0] in lines[0]
+    name = path.name[:20].split("\0")[0]
+    assert name in lines[0]
     assert "\n" not in lines[0]
+    code, last = checked(case_of(path), tmp_path)
+    assert code == 2
+    assert_last_line_names(last, "case knee_7", name)
+    assert any(part in last[-1] for part in [*said.split("|"), "a plain path"])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_F04_a_file_that_may_not_be_read_is_refused(tmp_path):
-    assert "cannot be read" in told(case_of(_sealed(small_file(tmp_path / "a.nii.gz"))))[0]
+def test_F04_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    case = case_of(_sealed(small_file(tmp_path / "a.nii.gz")))
+    if os.geteuid() == 0:  # root may read every file, so the refusal is played
+
+        def refuse(*_, **__):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "open", refuse)
+    (line,) = told(case)
+    assert "cannot be read (Permission denied)" in line
+
+
+def test_F15_bytes_after_the_gzip_member_are_passed_over_and_told(tmp_path):
+    image, mask = small_file(tmp_path / "a.nii.gz"), small_file(tmp_path / "m.nii.gz", np.uint8)
+    expected = read_scan(image).voxels
+    for path in (image, mask):
+        path.write_bytes(path.read_bytes() + b"surplus")
+    np.testing.assert_array_equal(read_scan(image).voxels, expected)
+    code, lines = checked(case_of(image, mask), tmp_path)
+    told_of = [line for line in lines if "7 bytes after the end of the gzip stream" in line]
+    assert code == 1
+    assert len(told_of) == 1
+    assert told_of[0].startswith("warning: case knee_7: ")
+    assert "a.nii.gz" in told_of[0]
+    assert sum(
+        "7 bytes after" in line and "m.nii.gz" in line for line in told(case_of(image, mask))
+    )
+    image.write_bytes(image.read_bytes()[:-15] + bytes(8) + b"surplus")  # the checksum still counts
+    assert "damaged" in told(case_of(image))[0]
+
+
+@pytest.mark.parametrize("dims", [(), (1300, 1300, 1275)])
+def test_F18_a_bomb_is_refused_in_little_memory(tmp_path, dims):
+    path = _bomb(tmp_path / "a.nii.gz", *dims)
+    assert 4e6 < path.stat().st_size < 5e6
+    tracemalloc.start()
+    try:
+        (line,) = told(case_of(path))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert line.startswith("error: case knee_7: ")
+    assert peak < 3 * path.stat().st_size
 
 
 def test_F20_of_two_files_with_one_name_the_named_one_is_read_and_the_other_told(tmp_path):
     path = _side_by_side(tmp_path)
-    assert any("a.nii beside it" in line for line in told(case_of(path)))
+    code, lines = checked(case_of(path), tmp_path)
+    assert code == 1
+    assert any("a.nii beside it" in line and "case knee_7" in line for line in lines)
 
 
 def test_F22_a_scan_that_changed_after_preparing_gives_another_store(tmp_path):
@@ -193,6 +267,7 @@ REFUSED_HEADERS = [
     ("H15 micrometre", (123, "B", 3), "lengths in micrometre"),
     ("H16 neither sform nor qform", (252, "hh", 0, 0), "neither sform nor qform"),
     ("H17 sform and qform apart", (292, "f", 8.0), "apart"),
+    ("H17 sform and qform turned", (264, "f", 0.0175), "2.01 degrees apart"),
     ("H20 qform that is no rotation", (252, "hhfff", 1, 0, 1, 1, 1), "no rotation"),
 ]  # fmt: skip
 
@@ -210,6 +285,9 @@ def test_a_header_that_cannot_be_right_is_refused(tmp_path, patch, said, ending)
     assert lines[0].startswith("error: case knee_7: ")
     assert path.name in lines[0]
     assert said in lines[0]
+    code, last = checked(case_of(path), tmp_path)
+    assert code == 2
+    assert_last_line_names(last, "case knee_7", path.name, said)
 
 
 @pytest.mark.parametrize(
@@ -228,6 +306,9 @@ def test_an_affine_that_is_no_scan_s_is_refused(tmp_path, columns, said):
     patched(path, 280, "12f", *rows.ravel())
     patched(path, 80, "3f", *np.linalg.norm(rows[:, :3], axis=0))
     assert said in told(case_of(path))[0]
+    code, last = checked(case_of(path), tmp_path)
+    assert code == 2
+    assert_last_line_names(last, "case knee_7", "a.nii", said)
 
 
 @pytest.mark.parametrize(
@@ -254,10 +335,11 @@ def test_an_affine_that_is_no_scan_s_is_refused(tmp_path, columns, said):
 def test_an_odd_but_plain_header_is_read(tmp_path, make, same):
     expected = read_scan(small_file(tmp_path / "plain.nii")).voxels
     path = make(tmp_path / "a.nii")
+    code, lines = checked(case_of(path), tmp_path)
+    assert code == 1  # for the size of so small a knee
+    assert any("intensities up to" in line and "case knee_7" in line for line in lines) != same
     if same:
         np.testing.assert_array_equal(read_scan(path).voxels, expected)
-    else:
-        assert any("intensities up to" in line for line in told(case_of(path)))
 
 
 def test_H08_big_endian_reads_as_little_endian(tmp_path):
@@ -291,6 +373,20 @@ def test_H24_V11_fields_of_view_of_half_a_metre_and_of_two_voxels_are_told():
     for shape in ((160, 1600, 384), (16, 2048, 2048), (3, 3, 3)):
         geometry = Geometry(shape, np.diag([0.7, 0.365, 0.365, 1.0]))
         assert any("field of view" in line for line in geometry_warnings(geometry))
+
+
+def test_a_cohort_without_fault_ends_with_0(tmp_path):
+    """Twenty knees, all grades twice in both splits; their voxels are a hole in the file."""
+    head = write(tmp_path / "head.nii", np.zeros((80, 192, 192), np.uint8)).read_bytes()[:352]
+    rows = ["case_id,subject,side,split,kl,image,segmentation"]
+    for number in range(20):
+        path = _bytes(tmp_path / f"k{number:02d}.nii", head + bytes([number]))
+        os.truncate(path, 352 + 80 * 192 * 192)
+        split, kl = ("train", "test")[number % 2], (7 * number // 2) % 5
+        rows.append(f"k{number:02d},p{number},right,{split},{kl},{path.name},")
+    (tmp_path / "cohort.csv").write_text("\n".join([*rows, ""]))
+    code, lines = ended("check", tmp_path / "cohort.csv")
+    assert (code, [line.split(" ")[0] for line in lines]) == (0, ["check:"])
 
 
 def test_nibabel_s_own_malformed_files_end_in_a_sentence_each():

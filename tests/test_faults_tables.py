@@ -1,17 +1,21 @@
 """Faults T, and M10 to M14: tables, ids, grades and splits."""
 
+import zipfile
+
 import openpyxl
+import pandas as pd
 import pytest
 
 from kellgren.analysis.comparison import check_same_cases
-from kellgren.cohort import read_cohort
+from kellgren.cohort import Case, read_cohort, write_cohort
 from kellgren.faults import InputError
+from kellgren.importers.options import read_table
 from kellgren.inspection import inspect_cohort
 from kellgren.sheets import read_excel
 from kellgren.store import Store
-from kellgren.tables import Predictions
+from kellgren.tables import Predictions, write_csv
 from kellgren.volume import resample
-from tests.faults import made_knee, write
+from tests.faults import assert_last_line_names, ended, made_knee, small_file, write
 from tests.predictions import made_predictions
 
 HEADER = "case_id,subject,side,split,kl,image,segmentation"
@@ -82,6 +86,11 @@ def test_a_table_that_cannot_be_used_is_refused_and_told(tmp_path, about, said):
     except InputError as fault:
         lines = [f"error: {fault}"]
     assert any(line.startswith("error: ") and said in line for line in lines)
+    code, lines = ended("check", path)
+    assert code == 2
+    assert "cohort.csv" in lines[-1]
+    assert "; needed " in lines[-1]
+    assert any(line.startswith("error: ") and said in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -113,10 +122,64 @@ def test_T12_a_file_that_is_no_scan_is_refused_whatever_its_path(tmp_path):
     assert "root:" not in " ".join(lines)
 
 
+def test_T12_no_file_outside_is_taken_for_a_scan(tmp_path):
+    rows = [row(image="../../../../etc/passwd"), ROWS[1]]
+    code, lines = ended("check", table(tmp_path, rows))
+    assert code == 2
+    assert_last_line_names(lines, "case a: ", "/etc/passwd", "a name that ends in")
+
+
 @pytest.mark.slow
 def test_T14_a_hundred_thousand_rows_are_read(tmp_path):
     rows = [f"c{n},q{n},right,train,{n % 5},{n}.nii," for n in range(100_000)]
     assert len(read_cohort(table(tmp_path, [*rows, ROWS[1]]))) == 100_001
+
+
+FORMULAS = ["=cmd|' /C calc'!A0", "+1+cmd", "-2+3+cmd", "@SUM(A1)", "\t=1"]
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_no_table_that_is_written_holds_a_formula(tmp_path, formula, monkeypatch):
+    """T13: what strangers wrote may come out in a table that somebody opens in a spreadsheet."""
+    write_csv(tmp_path / "a.csv", pd.DataFrame({"level": [formula, "north"], "value": [-1.5, 2]}))
+    assert pd.read_csv(tmp_path / "a.csv")["level"].tolist() == ["'" + formula, "north"]
+    monkeypatch.chdir(tmp_path)
+    image = f"{formula.strip().replace('/', '')}.nii"
+    small_file(tmp_path / image)
+    own, other = (
+        Case(name, name, "right", split, 1, tmp_path / path)
+        for name, split, path in (("a", "train", image), ("b", "test", "gone.nii"))
+    )
+    write_cohort(tmp_path / "cohort.csv", [own, other])
+    ended("check", "cohort.csv", "--out", "o")
+    for path in ("cohort.csv", "o/cases.csv", "o/findings.csv"):
+        cells = pd.read_csv(tmp_path / path, dtype=str, keep_default_na=False).to_numpy().ravel()
+        assert len(cells)
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t"))]
+    for name in ("subject", "site"):
+        rows = [row(**{"subject": "p", name: f'"{formula}"'}) + ",", ROWS[1] + ",s"]
+        if name == "site":
+            rows[0] = ROWS[0] + f',"{formula}"'
+        code, lines = ended("check", table(tmp_path, rows, header=HEADER + ",site"))
+        if name == "site" or formula.strip() == formula:
+            assert code == 2
+            assert_last_line_names(lines, "case a", f"the {name}", "takes for a formula")
+
+
+def test_F23_a_name_that_is_no_text_or_steers_the_terminal_is_written_out(tmp_path):
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    small_file(folder / "a.nii")
+    small_file(folder / "b.nii")
+    (folder / "line\nbreak\x1b[2J.csv").write_text("a;b\n")
+    code, lines = ended("check", folder / "line\nbreak\x1b[2J.csv")
+    assert (code, len(lines)) == (2, 1)
+    assert r"caf\udce9" in lines[0]
+    assert r"break\x1b[2J.csv" in lines[0]
+    code, lines = ended("check", table(folder), "--out", folder / "o", "--deep")
+    assert code == 2  # one scan twice
+    assert r"caf\udce9" in lines[-1]
+    assert r"caf\udce9" in (folder / "o" / "findings.csv").read_text(encoding="utf-8")
 
 
 def test_T07_one_scan_under_two_names_is_an_error(tmp_path):
@@ -182,12 +245,26 @@ def test_T16_formulas_without_values_and_hidden_sheets_are_refused(tmp_path):
         read_excel(tmp_path / "hidden.xlsx")
 
 
+def test_T16_macros_are_never_looked_at(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(["id", "kl"])
+    book.active.append(["001", "2"])
+    book.save(tmp_path / "macro.xlsx")
+    with zipfile.ZipFile(tmp_path / "macro.xlsx", "a") as archive:
+        archive.writestr("xl/vbaProject.bin", b"Sub AutoOpen()")
+    assert read_excel(tmp_path / "macro.xlsx") == [(2, {"id": "001", "kl": "2"})]
+    (tmp_path / "macro.xlsx").rename(tmp_path / "macro.xlsm")
+    with pytest.raises(InputError, match=r"macro\.xlsm.*save the table again as UTF-8 CSV"):
+        read_table(tmp_path / "macro.xlsm")
+
+
 PROBABILITIES = "prob_oa," + ",".join(f"prob_kl_{k}" for k in range(5))
 FIRST, SECOND = "a,0,0.2,0.6,0.1,0.1,0.1,0.1", "b,3,0.9,0,0,0,1,0"
 
 
 def predictions(folder, rows):
-    path = folder / "predictions.csv"
+    path = folder / "m3t-dual-s0" / "predictions.csv"
+    path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(["case_id,kl," + PROBABILITIES, *rows, ""]))
     return path
 
@@ -200,11 +277,16 @@ def predictions(folder, rows):
         pytest.param([FIRST.replace("0.6", "0.5"), SECOND], id="T17 sum below 1"),
         pytest.param([FIRST, FIRST], id="T17 twice"),
         pytest.param([FIRST.replace("a,0", "a,7"), SECOND], id="T17 grade"),
+        pytest.param([FIRST + ",", SECOND + ","], id="T17 rows longer than the header"),
     ],
 )
 def test_predictions_that_cannot_be_are_refused(tmp_path, rows):
     with pytest.raises(InputError, match=r"predictions\.csv"):
         Predictions.read(predictions(tmp_path, rows))
+    code, lines = ended("analyze", tmp_path, "--out", tmp_path / "o")
+    assert (code, len(lines)) == (2, 1)
+    assert "predictions.csv" in lines[0]
+    assert "; needed " in lines[0]
 
 
 def test_T17_the_order_of_predictions_does_not_matter_and_other_cases_do(tmp_path):
@@ -214,6 +296,23 @@ def test_T17_the_order_of_predictions_does_not_matter_and_other_cases_do(tmp_pat
     assert read[0].case_id.tolist() == read[1].case_id.tolist() == ["a", "b"]
     with pytest.raises(InputError):
         check_same_cases(made_predictions(n=10), made_predictions(n=11))
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "features.npz", "overlap.csv", "run.json"])
+def test_a_damaged_file_of_a_run_ends_in_one_line(tmp_path, name):
+    path = predictions(tmp_path, [FIRST, SECOND])
+    for content in (
+        b"",
+        b"PK\x03\x04 torn",
+        bytes(range(256)),
+        b'{"asked"',
+        '"a\n'.encode("utf-16"),
+    ):
+        (path.parent / name).write_bytes(content)
+        code, lines = ended("analyze", tmp_path, "--out", tmp_path / "o")
+        assert (code, len(lines)) == (2, 1), content
+        assert name in lines[0]
+        assert "; needed " in lines[0]
 
 
 def test_no_id_of_a_table_leads_out_of_the_store(tmp_path):

@@ -7,9 +7,19 @@ from scipy import ndimage
 from kellgren.inspection import look_deep
 from kellgren.store import Store
 from kellgren.volume import mirror, read_mask
-from tests.faults import KNEE, case_of, made_knee, small_file, told, write
+from tests.faults import (
+    KNEE,
+    assert_last_line_names,
+    case_of,
+    checked,
+    made_knee,
+    small_file,
+    told,
+    write,
+)
 
 CARTILAGE = (2, 4, 5)
+EXIT = {"error": 2, "warning": 1}
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +86,19 @@ VOXELS = [
     ("change", "severity", "said"), [pytest.param(c, s, t, id=n) for n, c, s, t in VOXELS]
 )
 def test_voxels_that_are_no_knee_are_told(tmp_path, knee, change, severity, said):
-    lines = told(files(tmp_path, change(*knee)))
+    assert_told(files(tmp_path, change(*knee)), severity, said, "a.nii")
+
+
+def assert_told(case, severity, said, name):
+    """`check` says it of the case and file, and ends accordingly."""
+    code, lines = checked(case, case.image.parent)
     hits = [line for line in lines if said in line]
-    assert hits
+    assert hits, lines
     assert hits[0].startswith(f"{severity}: case knee_7: ")
-    assert "a.nii" in hits[0]
+    assert name in hits[0]
+    assert code == EXIT[severity]
+    if severity == "error":
+        assert_last_line_names(lines, "case knee_7", name)
 
 
 def test_V06_no_z_score_that_is_stored_exceeds_float16(tmp_path, knee):
@@ -95,7 +113,7 @@ def test_V06_no_z_score_that_is_stored_exceeds_float16(tmp_path, knee):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 9, 9)])
 def test_V11_a_volume_has_two_voxels_or_more_along_each_axis(tmp_path, shape):
     path = write(tmp_path / "a.nii", np.arange(np.prod(shape), dtype=np.int16).reshape(shape))
-    assert "three axes of 2 voxels or more" in told(case_of(path))[0]
+    assert_told(case_of(path), "error", "three axes of 2 voxels or more", "a.nii")
 
 
 def _moved(labels, *by):
@@ -125,11 +143,7 @@ MASKS = [
 )
 def test_a_mask_that_does_not_fit_is_told(tmp_path, knee, change, severity, said):
     scan, labels = knee
-    lines = told(files(tmp_path, scan, change(labels)))
-    hits = [line for line in lines if said in line]
-    assert hits, lines
-    assert hits[0].startswith(f"{severity}: case knee_7: ")
-    assert "a-mask.nii" in hits[0]
+    assert_told(files(tmp_path, scan, change(labels)), severity, said, "a-mask.nii")
 
 
 def test_M04_a_mirrored_mask_without_sides_is_found_by_the_scan(tmp_path, knee):
@@ -149,10 +163,8 @@ def test_M01_M02_M03_a_mask_of_another_scan_is_refused(tmp_path, knee):
     moved[0, 3] = 3
     away = case_of(image, write(tmp_path / "away.nii", labels, affine=moved))
     for case, said in ((gone, "no such file"), (other, "a mask of"), (away, "3 mm off")):
-        lines = told(case)
-        assert len(lines) == 1
-        assert lines[0].startswith("error: case knee_7: ")
-        assert said in lines[0]
+        assert len(told(case)) == 1
+        assert_told(case, "error", said, case.segmentation.name)
 
 
 def test_M08_without_cartilage_the_share_is_0_and_saliency_overlap_is_undefined(tmp_path, knee):

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from kellgren.grading import View as GradedView
 from kellgren.report.captions import caption
 from kellgren.report.figures import FIGURES, NEEDS, TITLES, save_figure
 from kellgren.report.figures.confusion import matrix
 from kellgren.report.figures.saliency import View, crop_box, display, overlays, typical_case
+from kellgren.report.grading import picture
 from tests.made_study import empty_result, made_exemplars, made_result
 
 SUPPLEMENT = [name for name in FIGURES if name.startswith("fig_s")]
@@ -242,3 +244,12 @@ def test_captions_of_the_supplement_say_what_the_figure_does_not_show():
         assert any(word in words_of for word in ("not", "Only", "No ", "no evidence", "wrong")), (
             name
         )
+
+
+def test_the_picture_of_a_scan_with_a_hostile_name_is_drawn_all_the_same():
+    row = {"run": "m3t-single_oa-s0", "kl": None, "prob_kl": None, "prob_oa": 0.5}
+    volume = np.random.default_rng(0).random((4, 5, 6))
+    view = GradedView("m3t-single_oa-s0", "oa", (1.0, 1.0, 1.0), volume, volume)
+    figure = picture({"scan": r"$\x$ <b>" + "\udce9\x1b", "runs": [row], "mean": row}, [view])
+    figure.draw_without_rendering()
+    assert words(figure)[0] == r"$\x$ <b>\udce9\x1b: OA head 0.50"

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from kellgren.config import PreparationSettings
 from kellgren.preparation import network_input
-from kellgren.volume import crop, read_mask, read_scan, share_of, to_scan_grid
+from kellgren.volume import crop, read_mask, read_scan, share_of, to_scan_grid, write_nifti
 from tests.conftest import SHARED
 
 SHAPE = (30, 40, 44)
@@ -52,8 +52,11 @@ def test_all_48_orders_give_one_tensor_and_the_map_lands_on_the_marker(tmp_path,
         seen.append(network_input(scan, GRID, mirrored=mirrored, preparation=settings))
         bright = np.where(seen[-1] > seen[-1].max() / 2, seen[-1], 0)
         on_scan, affine = to_scan_grid(bright, scan, mirrored=mirrored, crop_mm=crop_mm)
-        assert on_scan.shape == nib.load(tmp_path / "scan.nii").shape
-        found = affine @ [*ndimage.center_of_mass(on_scan), 1]
+        write_nifti(tmp_path / "map.nii", on_scan, affine)
+        file, written = nib.load(tmp_path / "scan.nii"), nib.load(tmp_path / "map.nii")
+        assert written.shape == file.shape
+        np.testing.assert_allclose(written.affine, file.affine, atol=1e-5)
+        found = written.affine @ [*ndimage.center_of_mass(np.asarray(written.dataobj)), 1]
         assert np.linalg.norm(found - place) < 1.0  # mm; a voxel of the grid is 2.8 mm
     for other in seen[1:]:
         np.testing.assert_array_equal(other, seen[0])

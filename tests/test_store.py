@@ -10,7 +10,7 @@ import pytest
 from kellgren.cohort import Case
 from kellgren.config import PreparationSettings
 from kellgren.faults import InputError
-from kellgren.preparation import network_input
+from kellgren.preparation import network_input, widened
 from kellgren.store import Store
 from kellgren.volume import (
     foreground,
@@ -325,6 +325,12 @@ class TestPreparation:
         monkeypatch.setitem(sys.modules, "SimpleITK", None)
         with pytest.raises(InputError, match=r"kellgren\[n4\]"):
             n4(np.zeros((8, 8, 8), np.float32))
+
+    def test_every_finite_half_is_widened_to_the_bit(self):
+        every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+        half = every[np.isfinite(every)].reshape(62, 32, 32)
+        expected = half.astype(np.float32)
+        np.testing.assert_array_equal(widened(half).view(np.uint32), expected.view(np.uint32))
 
     def test_the_stored_half_is_the_loaded_image(self, tmp_path, store):
         store.prepare(made_case(tmp_path))

@@ -86,13 +86,16 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(store, knees, tmp
         trained(tmp_path, store, knees, BRIEF.model_copy(update={"lr": 1e-4}))
 
 
-def test_other_grades_in_the_same_folder_are_refused(store, knees, tmp_path):
+def test_other_grades_or_volumes_in_the_same_folder_are_refused(store, knees, tmp_path):
     run = trained(tmp_path, store, knees)
-    record = run.record()
-    record["asked"]["grades_digest"] = "0"
-    run.settings_file.write_text(json.dumps(record))
-    with pytest.raises(InputError, match="grades_digest was 0"):
-        trained(tmp_path, store, knees)
+    for name in ("grades_digest", "store_digest"):
+        record = run.record()
+        sound = json.dumps(record)
+        record["asked"][name] = "0"
+        run.settings_file.write_text(json.dumps(record))
+        with pytest.raises(InputError, match=f"{name} was 0"):
+            trained(tmp_path, store, knees)
+        run.settings_file.write_text(sound)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_by_name(store, knees, tmp_path):

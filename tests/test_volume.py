@@ -232,13 +232,20 @@ class TestNiftiFiles:
         path.write_bytes(content[:-8] + b"\0\0\0\0" + content[-4:])
         assert "damaged" in refusal(path)
 
-    @pytest.mark.parametrize("ending", ["nii", "nii.gz"])
-    def test_anything_after_the_end(self, tmp_path, ending):
-        path = made_nifti(tmp_path / f"a.{ending}")
-        content = path.read_bytes()
-        for surplus in (b"x", content):
-            path.write_bytes(content + surplus)
+    def test_anything_after_the_end(self, tmp_path):
+        for ending, surplus in (("nii", b"x"), ("nii", None), ("nii.gz", None)):
+            path = made_nifti(tmp_path / f"a.{ending}")
+            content = path.read_bytes()
+            path.write_bytes(content + (surplus or content))
             refusal(path)
+
+    def test_bytes_after_the_gzip_member_are_counted_and_passed_over(self, tmp_path):
+        path = made_nifti(tmp_path / "a.nii.gz")
+        sound = read_scan(path)
+        path.write_bytes(path.read_bytes() + b"xyz")
+        scan = read_scan(path)
+        assert (sound.surplus, scan.surplus) == (0, 3)
+        np.testing.assert_array_equal(scan.voxels, sound.voxels)
 
     def test_a_gzip_bomb_is_not_inflated(self, tmp_path):
         head = made_nifti(tmp_path / "a.nii").read_bytes()
@@ -463,9 +470,11 @@ class TestNrrd:
         start = content.index(b"\n\n") + 2
         flipped = bytearray(content)
         flipped[start + 200] ^= 4
-        for damaged in (flipped, content[:-1], content[:start], content + b"x", content[:40], b"x"):
+        for damaged in (flipped, content[:-1], content[:start], content[:40], b"x"):
             path.write_bytes(damaged)
             refusal(path)
+        path.write_bytes(content + b"x")
+        assert read_scan(path).surplus == 1
 
     def test_raw_voxels_must_be_all_there_and_no_more(self, tmp_path):
         path = made_nrrd(tmp_path / "a.nrrd", encoding="raw")

@@ -10,6 +10,7 @@ m   cases of another table             f   penultimate features (z in the paper)
 c   channels                           b   bootstrap resamples
 d h w   slices (toward the patient's right), rows (downward), columns (toward the back)
 l   tokens of a sequence               s   states of a selective scan
+p   points of a lattice, along each axis of a volume
 
 Importing this package never imports torch; only `kellgren.learn` does.
 

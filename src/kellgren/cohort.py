@@ -14,7 +14,7 @@ import pandas as pd
 from kellgren.faults import InputError
 from kellgren.files import completed
 from kellgren.labels import KL_GRADES, OA_THRESHOLD, oa_from_kl
-from kellgren.sheets import check_columns, number_or_none, read_csv
+from kellgren.sheets import check_columns, is_formula, number_or_none, read_csv
 
 SPLITS = ("train", "test")
 SIDES = ("right", "left")
@@ -126,7 +126,8 @@ def check_cohort(cases: Sequence[Case], where: str) -> None:
 
     Raises:
         InputError: If two cases share an id (also where a file system would not tell them apart)
-            or an image, a split is empty, or a person stands in both splits.
+            or an image, a split is empty, a person stands in both splits, or a subject or site is
+            a formula to a spreadsheet.
     """
     for fault in cohort_faults(cases, where):
         raise fault
@@ -134,7 +135,7 @@ def check_cohort(cases: Sequence[Case], where: str) -> None:
 
 def cohort_faults(cases: Sequence[Case], where: str) -> list[InputError]:
     """Every way in which knees do not fit together, see `check_cohort`."""
-    faults = _twins(cases, where)
+    faults = [*_twins(cases, where), *_formulas(cases, where)]
     for split in SPLITS:
         if not any(case.split == split for case in cases):
             faults.append(
@@ -172,7 +173,7 @@ def check_files(cases: Sequence[Case]) -> None:
         for path in (case.image, case.segmentation)
         if path is not None
     ]
-    missing = [(case_id, path) for case_id, path in paths if not path.exists()]
+    missing = [(case_id, path) for case_id, path in paths if not os.path.exists(path)]
     if missing:
         case_id, path = missing[0]
         raise InputError(
@@ -294,6 +295,21 @@ def _twins(cases: Sequence[Case], where: str) -> list[InputError]:
     return faults
 
 
+def _formulas(cases: Sequence[Case], where: str) -> list[InputError]:
+    """Subjects and sites, as free text, go into tables that people open in a spreadsheet."""
+    return [
+        InputError(
+            f"{where}, case {case.case_id}",
+            f"the {name} {value[:80]!a}",
+            "a code that no spreadsheet takes for a formula",
+            "let it begin with a letter or digit",
+        )
+        for case in cases
+        for name, value in (("subject", case.subject), ("site", case.site or ""))
+        if is_formula(value)
+    ]
+
+
 def _describe(members: list[Case]) -> dict[str, int | float]:
     kl = np.array([case.kl for case in members])
     age = pd.Series([case.age for case in members], dtype=np.float64)
@@ -313,20 +329,13 @@ def _cells(case: Case, folder: Path) -> list[str]:
     paths = [
         "" if path is None else _relative(path, folder) for path in (case.image, case.segmentation)
     ]
-    numbers = ["" if value is None else repr(value) for value in (case.age, case.bmi)]
-    return [
-        case.case_id,
-        case.subject,
-        case.side,
-        case.split,
-        str(case.kl),
-        *paths,
-        numbers[0],
-        case.sex or "",
-        numbers[1],
-        case.site or "",
-    ]
+    age, bmi = ("" if value is None else repr(value) for value in (case.age, case.bmi))
+    who = [case.case_id, case.subject, case.side, case.split, str(case.kl)]
+    return [*who, *paths, age, case.sex or "", bmi, case.site or ""]
 
 
 def _relative(path: Path, folder: Path) -> str:
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path.absolute())
+    if not path.is_relative_to(folder):
+        return str(path.absolute())
+    inside = str(path.relative_to(folder))
+    return f"./{inside}" if is_formula(inside) else inside

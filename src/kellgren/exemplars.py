@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from kellgren.faults import InputError
-from kellgren.files import completed
+from kellgren.files import arrays_of, completed
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,10 @@ def read_exemplars(path: Path) -> tuple[Exemplar, ...]:
     """Read what `write_exemplars` wrote, in the same order.
 
     Raises:
-        InputError: If a picture lacks one of its arrays.
+        InputError: If the file is damaged, or a picture lacks one of its arrays.
     """
-    with np.load(path, allow_pickle=False) as file:
+    todo = "explain the run again"
+    with arrays_of(path, todo=todo) as file:
         count = len({name.split("/")[0] for name in file.files})
         missing = [f"{i}/{n}" for i in range(count) for n in NAMES if f"{i}/{n}" not in file.files]
         if missing:
@@ -78,7 +79,7 @@ def read_exemplars(path: Path) -> tuple[Exemplar, ...]:
                 str(path),
                 f"no array {missing[0]}",
                 f"{', '.join(NAMES)} of each picture",
-                "explain the run again",
+                todo,
             )
         return tuple(_exemplar({n: file[f"{i}/{n}"] for n in NAMES}) for i in range(count))
 

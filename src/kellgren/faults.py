@@ -15,7 +15,8 @@ class InputError(ValueError):
     """
 
     def __init__(self, where: str, found: str, needed: str, todo: str) -> None:
-        self.where, self.found, self.needed, self.todo = where, found, needed, todo
+        self.where, self.found = printable(where), printable(found)
+        self.needed, self.todo = printable(needed), printable(todo)
         super().__init__(where, found, needed, todo)
 
     def __str__(self) -> str:
@@ -25,3 +26,17 @@ class InputError(ValueError):
     def of_case(self, case_id: str) -> "InputError":
         """The same fault, with the case named first."""
         return InputError(f"case {case_id}: {self.where}", self.found, self.needed, self.todo)
+
+
+def printable(text: str) -> str:
+    r"""The text, with whatever could steer a terminal or is no character written out.
+
+    >>> printable("a\x1b[2J.nii")
+    'a\\x1b[2J.nii'
+    """
+    return "".join(
+        letter
+        if letter.isprintable() or letter.isspace()
+        else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

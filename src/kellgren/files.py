@@ -2,11 +2,17 @@
 
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import xxhash
+from numpy.lib.npyio import NpzFile
+
+from kellgren.faults import InputError
 
 
 @contextmanager
@@ -26,6 +32,40 @@ def completed(path: Path) -> Iterator[Path]:
         _fsync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def readable(path: Path, *, todo: str) -> Iterator[None]:
+    """Around the reading of a table, JSON or NPZ file: whatever goes wrong is told with its name.
+
+    Raises:
+        InputError: If the file is missing, or no whole file of its kind.
+    """
+    try:
+        yield
+    except InputError:  # it is a ValueError, too
+        raise
+    except FileNotFoundError:
+        raise InputError(str(path), "no such file", "a whole file", todo) from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            str(path), f"a file that cannot be read ({error})", "a whole file", todo
+        ) from error
+
+
+@contextmanager
+def arrays_of(path: Path, *, todo: str) -> Iterator[NpzFile]:
+    """The arrays of an NPZ file, never unpickled.
+
+    Raises:
+        InputError: If the file is missing or damaged.
+    """
+    with readable(path, todo=todo), path.open("rb") as packed:
+        if not zipfile.is_zipfile(packed):
+            raise InputError(str(path), "no NPZ file", "arrays in a zip archive", todo)
+        packed.seek(0)
+        with np.load(packed, allow_pickle=False) as arrays:
+            yield arrays
 
 
 def write_text(path: Path, text: str) -> None:

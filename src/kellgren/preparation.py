@@ -21,6 +21,9 @@ from kellgren.volume import (
 # A voxel this many standard deviations out leaves nothing of the knee in the z-scores.
 OUTLIER_LIMIT = 1000.0
 PAPER = PreparationSettings()
+# Exponents of float16 count from 15, those of float32 from 127.
+_EXPONENT_STEP = np.float32(2.0 ** (127 - 15))
+_SIGN_AND_VALUE = ~np.int32(0x70000000)
 
 
 def network_input(
@@ -44,7 +47,7 @@ def network_input(
     Raises:
         InputError: If one voxel lies so far out that the others are alike.
     """
-    return rounded_input(scan, grid, mirrored=mirrored, preparation=preparation).astype(np.float32)
+    return widened(rounded_input(scan, grid, mirrored=mirrored, preparation=preparation))
 
 
 def rounded_input(
@@ -59,6 +62,21 @@ def rounded_input(
     # Resampling is linear, so it may come before the z-score, where there are fewer voxels.
     seen = resample(part[::-1] if mirrored else part, grid, method=preparation.resampling)
     return standardised(seen, mean=mean, sd=sd).astype(np.float16)
+
+
+def widened(half: Float16[np.ndarray, "d h w"]) -> Float32[np.ndarray, "d h w"]:
+    """The same values as float32, to the bit; NumPy's own cast takes twice as long.
+
+    Args:
+        half: Finite values.
+    """
+    wide = np.empty(half.shape, np.float32)
+    for source, bits, target in zip(half.view(np.int16), wide.view(np.int32), wide, strict=True):
+        bits[:] = source
+        bits <<= 13
+        bits &= _SIGN_AND_VALUE  # the sign was spread over three bits more
+        target *= _EXPONENT_STEP
+    return wide
 
 
 def _centre_and_width(

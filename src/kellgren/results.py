@@ -10,7 +10,7 @@ import pandas as pd
 
 from kellgren.exemplars import Exemplar, read_exemplars, write_exemplars
 from kellgren.faults import InputError
-from kellgren.files import write_json
+from kellgren.files import readable, write_json
 from kellgren.tables import write_csv
 
 RUN_KEYS = ["backbone", "supervision", "seed"]
@@ -204,7 +204,8 @@ class StudyResult:
             raise InputError(
                 str(folder), "no protocol.json", "a study folder", "analyze the runs first"
             )
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with readable(path, todo="analyze the runs again"):
+            content = json.loads(path.read_text(encoding="utf-8"))
         pictures = folder / "exemplars.npz"
         return cls(
             name=content["name"],
@@ -241,7 +242,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     name = path.stem
     if not path.exists():
         return tidy(name, [])
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    with readable(path, todo="analyze the runs again"):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     missing = [column for column in COLUMNS[name] if column not in table.columns]
     if missing:
         raise InputError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kellgren.faults import InputError
+from kellgren.files import readable
 
 RUN_NAME = re.compile(r"(?P<backbone>[a-z0-9_]+)-(?P<supervision>[a-z0-9_]+)-s(?P<seed>\d+)")
 
@@ -144,8 +145,13 @@ class Run:
         return self.folder / "saliency"
 
     def record(self) -> dict[str, Any]:
-        """Content of `run.json`; empty where the run was made elsewhere and has none."""
+        """Content of `run.json`; empty where the run was made elsewhere and has none.
+
+        Raises:
+            InputError: If the file is damaged.
+        """
         if not self.settings_file.exists():
             return {}
-        content: dict[str, Any] = json.loads(self.settings_file.read_text(encoding="utf-8"))
+        with readable(self.settings_file, todo="train the run again"):
+            content: dict[str, Any] = json.loads(self.settings_file.read_text(encoding="utf-8"))
         return content

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from kellgren.analysis.resampling import resample, sampled_means
 from kellgren.evidence import Evidence, Row
 from kellgren.faults import InputError
+from kellgren.files import readable
 from kellgren.volume import read_scan
 
 MEASURES = ["mass_roi", "top1_roi", "dice_5", "dice_10"]
@@ -134,9 +135,10 @@ def _interval(values: np.ndarray, *, resamples: int, seed: int) -> tuple[np.ndar
 
 def _read(path: Path, needed: list[str]) -> pd.DataFrame:
     text = {"case_id": str, "head": str, "control": str, "region": str, "stage": str}
-    table = pd.read_csv(
-        path, dtype=text, keep_default_na=False, na_values={m: "" for m in MEASURES}
-    )
+    with readable(path, todo="explain with this run again"):
+        table = pd.read_csv(
+            path, dtype=text, keep_default_na=False, na_values={m: "" for m in MEASURES}
+        )
     missing = [name for name in needed if name not in table.columns]
     if missing:
         raise InputError(

@@ -129,6 +129,21 @@ def number_or_none(value: str, where: str) -> float | None:
     return number
 
 
+def is_formula(cell: str) -> bool:
+    """Whether a spreadsheet would compute a cell rather than show it.
+
+    >>> [is_formula(cell) for cell in ("=1+1", "@x", "-cmd", "-9", "a=b", "")]
+    [True, True, True, False, False, False]
+    """
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return False
+    try:
+        float(cell)
+    except ValueError:
+        return True
+    return False
+
+
 def _advice(name: str, names: list[str], lowered: dict[str, str]) -> str:
     if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
         return "separate the columns by commas"

@@ -16,7 +16,7 @@ from kellgren.cohort import Case, check_case_id
 from kellgren.config import PreparationSettings
 from kellgren.faults import InputError
 from kellgren.files import digest_of, digest_of_file
-from kellgren.preparation import PAPER, check_side, rounded_input
+from kellgren.preparation import PAPER, check_side, rounded_input, widened
 from kellgren.sealed import Record, Sealed, Tensors, read_record, read_sealed, write_sealed
 from kellgren.volume import (
     box,
@@ -142,7 +142,7 @@ class Store:
         record = sealed.record
         first, second, third = record["spacing_mm"]
         return Prepared(
-            sealed.tensors["image"].astype(np.float32),
+            widened(sealed.tensors["image"]),
             sealed.tensors.get("mask"),
             (first, second, third),
             record["mirrored"],

@@ -9,8 +9,9 @@ from jaxtyping import Float, Int, Shaped
 from scipy.special import expit, softmax
 
 from kellgren.faults import InputError
-from kellgren.files import completed
+from kellgren.files import arrays_of, completed, readable
 from kellgren.labels import KL_GRADES, grade_log_odds, oa_log_odds
+from kellgren.sheets import is_formula
 
 LOGIT_KL = [f"logit_kl_{k}" for k in range(KL_GRADES)]
 PROB_KL = [f"prob_kl_{k}" for k in range(KL_GRADES)]
@@ -113,9 +114,9 @@ class Features:
         """Read `features.npz`.
 
         Raises:
-            InputError: If an array is missing or lengths differ.
+            InputError: If the file is damaged, an array is missing or lengths differ.
         """
-        with np.load(path, allow_pickle=False) as file:
+        with arrays_of(path, todo="predict with this run again") as file:
             missing = {"case_id", "split", "kl", "z"} - set(file.files)
             if missing:
                 raise InputError(
@@ -160,7 +161,7 @@ class Features:
 
 def has_split(path: Path, split: str) -> bool:
     """Whether `predictions.csv` has a row of that split; a table without splits is all test."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    table = _read_text(path)
     if "split" not in table.columns:
         return split == "test"
     return bool((table["split"] == split).any())
@@ -170,11 +171,12 @@ def read_overlaps(path: Path) -> pd.DataFrame:
     """Read `overlap.csv`: one row per case and head, measures as numbers.
 
     Raises:
-        InputError: If `case_id`, `head` or one of the four measures of section 3.5.3 is missing.
+        InputError: If it is no table, or `case_id`, `head` or one of the four measures of section
+            3.5.3 is missing.
     """
-    table = pd.read_csv(
-        path, dtype={"case_id": str, "head": str}, keep_default_na=False, na_values=["", "nan"]
-    )
+    text = {"case_id": str, "head": str}
+    with readable(path, todo="explain with this run again"):
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "nan"])
     needed = ["case_id", "head", "mass_roi", "top1_roi", "dice_5", "dice_10"]
     missing = [name for name in needed if name not in table.columns]
     if missing:
@@ -185,20 +187,33 @@ def read_overlaps(path: Path) -> pd.DataFrame:
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table whole; numbers in full precision, missing values as empty cells."""
+    """Write a table whole; numbers in full precision, missing values as empty cells.
+
+    Text that a spreadsheet would compute gets an apostrophe in front, so that it is only shown.
+    """
+    texts = table.select_dtypes(exclude="number")
+    inert = table.assign(**{str(name): texts[name].map(_inert) for name in texts.columns})
     with completed(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        inert.to_csv(temporary, index=False, lineterminator="\n", errors="backslashreplace")
+
+
+def _inert(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and is_formula(cell) else cell
+
+
+def _read_text(path: Path) -> pd.DataFrame:
+    """Every cell as text."""
+    with readable(path, todo="predict with this run, or write the table again"):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    if not isinstance(table.index, pd.RangeIndex):
+        raise InputError(
+            str(path), "rows longer than the header", "rows as long", "look for a surplus comma"
+        )
+    return table
 
 
 def _read_rows(path: Path, split: str) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(
-            str(path), "no such file", "a table of predictions", "predict with this run first"
-        ) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(str(path), str(error), "a CSV table", "write it again") from error
+    table = _read_text(path)
     missing = [name for name in ("case_id", "kl") if name not in table.columns]
     if missing:
         raise InputError(

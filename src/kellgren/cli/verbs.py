@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -378,6 +379,8 @@ def main() -> None:
     # GNU OpenMP's threads spin for long while they wait; on a shared machine that starves the very
     # thread they wait for. A short spin costs nothing measurable on a quiet one.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
     logging.basicConfig(format="%(message)s")
     logging.getLogger("kellgren").setLevel(logging.INFO)
     try:

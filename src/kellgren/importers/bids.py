@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kellgren.cohort import check_case_id
 from kellgren.importers.imported import Imported
 from kellgren.importers.options import PLAIN, Options, case_of, check_has, read_table
 
@@ -32,7 +33,7 @@ def import_bids(root: Path, *, tables_only: bool = False, options: Options = PLA
     check_has(table, rows, named, ("case_id", "side", "split", "kl"))
     cases, without_grade, missing = [], [], {}
     for line, row in rows:
-        name = named.cell(row, "case_id")
+        name = check_case_id(named.cell(row, "case_id"), f"{table}, line {line}")
         scans = _files(root / name, "anat/*.nii*", options.match)
         masks = _files(root / "derivatives", f"**/{name}*_dseg.nii*", options.match)
         if len(scans) != 1:

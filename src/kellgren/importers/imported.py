@@ -1,11 +1,12 @@
 """What an importer found in a folder: knees, what is missing, and why."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from kellgren.cohort import Case
-from kellgren.faults import InputError
+from kellgren.faults import InputError, printable
 
 Value = TypeVar("Value")
 
@@ -34,7 +35,7 @@ class Imported:
         absent = [
             case.case_id
             for case in self.cases
-            if not case.image.exists() or (case.segmentation and not case.segmentation.exists())
+            if not all(os.path.exists(path) for path in (case.image, case.segmentation) if path)
         ]
         if absent:
             lines.append(f"scan or label map not on disk: {_names(absent, listed)}")
@@ -64,4 +65,4 @@ def coded(row: dict[str, str], column: str, codes: dict[str, Value], where: str)
 
 def _names(names: Sequence[str], listed: int) -> str:
     more = f" and {len(names) - listed} more" if len(names) > listed else ""
-    return f"{', '.join(names[:listed])}{more} ({len(names)})"
+    return printable(f"{', '.join(names[:listed])}{more} ({len(names)})")

@@ -1,5 +1,6 @@
 """Any table of knees whose columns and codes have other names: everything is said by options."""
 
+import os
 from pathlib import Path
 
 from kellgren.cohort import REQUIRED, Case
@@ -35,7 +36,7 @@ def import_table(root: Path, *, tables_only: bool = False, options: Options = PL
         name = options.cell(row, "case_id")
         if case is None:
             without_grade.append(name)
-        elif not tables_only and not image.exists():
+        elif not (tables_only or os.path.exists(image)):
             missing[name] = "no such scan"
         else:
             cases.append(case)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,7 +14,7 @@ import pandas as pd
 
 from kellgren.cohort import Case, cohort_faults, read_rows, summary
 from kellgren.faults import InputError
-from kellgren.files import completed, write_json
+from kellgren.files import write_json
 from kellgren.inspection.estimate import Estimate, estimate
 from kellgren.inspection.finding import SEVERITIES, Finding, exit_code, grouped
 from kellgren.inspection.knee import Knee, Picture, fingerprint, look, look_deep
@@ -24,6 +24,7 @@ from kellgren.inspection.leakage import (
     same_files,
     same_voxels,
 )
+from kellgren.tables import write_csv
 
 __all__ = [
     "Estimate",
@@ -64,7 +65,10 @@ class Inspection:
 
     def cases(self) -> pd.DataFrame:
         """One row a case: who, geometry, intensities, and how many errors and warnings it has."""
-        return pd.DataFrame([_row(knee, self.findings) for knee in self.knees])
+        of_case: dict[str, list[Finding]] = {}
+        for finding in self.findings:
+            of_case.setdefault(finding.case_id, []).append(finding)
+        return pd.DataFrame([_row(knee, of_case.get(knee.case.case_id, [])) for knee in self.knees])
 
     def summary(self) -> dict[str, Any]:
         """Counts, ages, KL by split and side, ranges of spacing and intensity, as JSON values."""
@@ -110,12 +114,10 @@ class Inspection:
 
     def write(self, folder: Path) -> None:
         """Write `cases.csv`, `findings.csv` and `check.json`."""
-        for name, table in (
-            ("cases.csv", self.cases()),
-            ("findings.csv", pd.DataFrame([vars(f) for f in self.findings])),
-        ):
-            with completed(folder / name) as temporary:
-                table.to_csv(temporary, index=False, lineterminator="\n")
+        write_csv(folder / "cases.csv", self.cases())
+        columns = [field.name for field in fields(Finding)]
+        found = pd.DataFrame([vars(f) for f in self.findings], columns=columns)
+        write_csv(folder / "findings.csv", found)
         self.write_json(folder / "check.json")
 
     def write_json(self, path: Path) -> None:
@@ -189,9 +191,8 @@ def _looked(one: Callable[[Case], Knee], cases: Sequence[Case], workers: int) ->
         ) from error
 
 
-def _row(knee: Knee, findings: Sequence[Finding]) -> dict[str, Any]:
+def _row(knee: Knee, own: Sequence[Finding]) -> dict[str, Any]:
     case = knee.case
-    own = [f for f in findings if f.case_id == case.case_id]
     row: dict[str, Any] = {
         "case_id": case.case_id,
         "split": case.split,

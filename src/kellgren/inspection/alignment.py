@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float32, Int, UInt8
 from scipy import ndimage
 
 from kellgren.inspection.finding import Finding
-from kellgren.volume import share_of
 
 REACH = 8  # voxels searched along each axis
 SHELL = 3  # voxels around the cartilage that it is compared with
@@ -92,10 +91,12 @@ def mask_findings(
         case_id: The case.
         where: The file of the mask.
     """
-    found = [*_of_labels(labels, cartilage)]
+    # Voxels of each label in each slice.
+    counts = np.stack([np.bincount(slice_.ravel(), minlength=256) for slice_ in labels])
+    found = [*_of_labels(counts, cartilage)]
     if not any(kind == "mask-empty" for _, kind, *_ in found):
         found += _of_place(voxels, labels, cartilage, spacing_mm)
-        found += _of_side(labels, cartilage, spacing_mm, side)
+        found += _of_side(counts, cartilage, spacing_mm, side)
     return [
         Finding(s, kind, case_id, where, what, needed, todo)
         for s, kind, what, needed, todo in found
@@ -103,13 +104,10 @@ def mask_findings(
 
 
 def _of_labels(
-    labels: UInt8[np.ndarray, "d h w"], cartilage: tuple[int, ...]
+    counts: Int[np.ndarray, "d 256"], cartilage: tuple[int, ...]
 ) -> list[tuple[str, str, str, str, str]]:
-    seen = np.zeros(256, bool)
-    for slice_ in labels:
-        seen[slice_] = True
-    present = np.flatnonzero(seen)
-    share, found = share_of(labels, cartilage), []
+    present = np.flatnonzero(counts.any(axis=0))
+    share, found = int(counts[:, sorted(set(cartilage))].sum()) / int(counts.sum()), []
     needed = f"cartilage labels {list(cartilage)} in about 1 % of the scan"
     if share == 0:
         what = f"the labels {present.tolist()}, none of them cartilage"
@@ -155,18 +153,17 @@ def _of_place(
 
 
 def _of_side(
-    labels: UInt8[np.ndarray, "d h w"],
+    counts: Int[np.ndarray, "d 256"],
     cartilage: tuple[int, ...],
     spacing_mm: tuple[float, float, float],
     side: str,
 ) -> list[tuple[str, str, str, str, str]]:
     if not {4, 5} <= set(cartilage):
         return []
-    slices = np.arange(len(labels))
-    counts = [np.count_nonzero(labels == label, axis=(1, 2)) for label in (4, 5)]
-    if min(count.sum() for count in counts) == 0:
+    slices, tibial = np.arange(len(counts)), counts[:, [4, 5]]
+    if tibial.sum(axis=0).min() == 0:
         return []
-    medial, lateral = (float((count * slices).sum() / count.sum()) for count in counts)
+    medial, lateral = (slices @ tibial / tibial.sum(axis=0)).tolist()
     apart = (lateral - medial) * spacing_mm[0] * (1 if side == "right" else -1)
     if apart > -LEAST_SIDE_MM:
         return []
@@ -206,26 +203,33 @@ def _points(cartilage: Bool[np.ndarray, "d h w"]) -> tuple[Offsets, Offsets]:
 
 
 def _some(which: Bool[np.ndarray, "d h w"]) -> Offsets:
-    points = np.argwhere(which)
-    return points[:: max(1, len(points) // POINTS)]
+    points = np.flatnonzero(which)
+    some = points[:: max(1, len(points) // POINTS)]
+    return np.stack(np.unravel_index(some, which.shape), axis=-1)
 
 
 def _contrasts(
     voxels: Float32[np.ndarray, "d h w"], inside: Offsets, around: Offsets, shifts: Offsets
 ) -> Float32[np.ndarray, " _"]:
-    last = np.array(voxels.shape) - 1
-    values = []
-    for shift in shifts:
-        bright, dark = (
-            voxels[tuple(np.clip(points + shift, 0, last).T)].mean() for points in (inside, around)
-        )
-        values.append(bright - dark)
-    return np.array(values, np.float32)
+    return _means(voxels, inside, shifts) - _means(voxels, around, shifts)
+
+
+def _means(
+    voxels: Float32[np.ndarray, "d h w"], points: Offsets, shifts: Offsets
+) -> Float32[np.ndarray, " _"]:
+    """Mean of the voxels at the points moved by each shift, or at the edge that they moved past."""
+    (_, height, width), flat = voxels.shape, voxels.reshape(-1)
+    along_d, along_h, along_w = (
+        {by: np.clip(points[:, axis] + by, 0, n - 1) * step for by in set(shifts[:, axis].tolist())}
+        for axis, (n, step) in enumerate(zip(voxels.shape, (height * width, width, 1), strict=True))
+    )
+    places = (along_d[d] + along_h[h] + along_w[w] for d, h, w in shifts.tolist())
+    return np.array([flat.take(place).mean() for place in places], np.float32)
 
 
 def _mirrored(
     voxels: Float32[np.ndarray, "d h w"], inside: Offsets, around: Offsets, axis: int
 ) -> float:
-    flipped = np.flip(voxels, axis)
-    here = np.zeros((1, 3), np.intp)
-    return float(_contrasts(flipped, inside, around, here)[0])
+    turned, last = np.arange(3) == axis, voxels.shape[axis] - 1
+    within, about = (np.where(turned, last - points, points) for points in (inside, around))
+    return float(_contrasts(voxels, within, about, np.zeros((1, 3), np.intp))[0])

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import xxhash
@@ -106,11 +107,14 @@ def look_deep(case: Case, cartilage: tuple[int, ...]) -> Knee:
         return Knee(case, (Finding.of(fault, "scan", case_id=case.case_id), *_mask_alone(case)))
     findings = [_warning(case, "protocol", said) for said in dess_warnings(scan)]
     findings += _neighbours(case)
+    findings += _surplus(case, case.image, scan.surplus)
     findings += scan_findings(scan.voxels, case_id=case.case_id, where=str(case.image))
     labels, share = None, None
     if case.segmentation is not None:
         try:
-            labels = read_mask(case.segmentation, like=scan).labels
+            mask = read_mask(case.segmentation, like=scan)
+            labels = mask.labels
+            findings += _surplus(case, case.segmentation, mask.surplus)
         except InputError as fault:
             findings.append(Finding.of(fault, "mask", case_id=case.case_id))
     if labels is not None:
@@ -172,6 +176,15 @@ def _neighbours(case: Case) -> list[Finding]:
     found, needed = f"{twin.name} beside it", "one of the two"
     todo = "kellgren reads the one that is named; remove the other, for other programs do not"
     return [Finding("warning", "twin-name", case.case_id, str(case.image), found, needed, todo)]
+
+
+def _surplus(case: Case, path: Path, count: int) -> list[Finding]:
+    """The checksum vouches for the voxels; but what else has such a file been through?"""
+    if count == 0:
+        return []
+    found, needed = f"{count} bytes after the end of the gzip stream", "nothing after it"
+    todo = "they are passed over, and the checksum holds; copy the file again to be rid of them"
+    return [Finding("warning", "surplus", case.case_id, str(path), found, needed, todo)]
 
 
 def _warning(case: Case, kind: str, said: str) -> Finding:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kellgren.cohort import SPLITS, Case
+from kellgren.faults import InputError
 from kellgren.files import digest_of_file
 from kellgren.inspection.finding import Finding
 from kellgren.inspection.knee import PRINT_GRID, Knee
@@ -101,7 +102,7 @@ def _file_digest(path: Path) -> str | None:
     """None where the file cannot be read, which another test tells."""
     try:
         return " ".join(digest_of_file(file) for file in source_files(path))
-    except OSError:
+    except (OSError, InputError):
         return None
 
 

@@ -27,7 +27,7 @@ POINTS = 17
 """Points of a lattice along each axis; the outer ones are the outer voxels of the volume."""
 
 _INTERVALS = 3
-SPLINES: Float[np.ndarray, "p q"] = BSpline.design_matrix(
+SPLINES: Float[np.ndarray, "p _"] = BSpline.design_matrix(
     np.linspace(0, _INTERVALS, POINTS), np.arange(-3.0, _INTERVALS + 4), 3
 ).toarray()
 """Value at each point of each cubic B-spline whose knots are a third of the volume apart."""

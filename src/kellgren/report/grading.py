@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kellgren.faults import printable
 from kellgren.files import completed
 from kellgren.grading import NOTICE, View
 from kellgren.labels import KL_GRADES
@@ -44,8 +45,9 @@ def picture(summary: dict[str, Any], views: Sequence[View]) -> Figure:
             _slices(row[0], row[1], view)
             _bars(row[2], view, probabilities[view.run])
         axes[-1, 2].set_xlabel("KL grade")
-        title = f"{summary['scan']}: {_verdict(summary['mean'])}"
-        figure.text(0.06, 1 - 0.2 / height, title, fontsize=9, weight="bold", va="center")
+        title = printable(f"{summary['scan']}: {_verdict(summary['mean'])}")
+        place = (0.06, 1 - 0.2 / height)
+        figure.text(*place, title, fontsize=9, weight="bold", va="center", parse_math=False)
         figure.text(0.06, 0.1 / height, NOTICE, fontsize=SMALL, color=MUTED)
     return figure
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from kellgren.faults import InputError
 from kellgren.volume.frame import Raster
-from kellgren.volume.series import read_series
+from kellgren.volume.series import dicom_files, read_series
 
 # Address space beyond what the files hold: libraries and the copies that decoding makes.
 BASE_BYTES = 2 << 30
@@ -26,14 +26,17 @@ CPU_SECONDS = 300
 def main() -> None:
     """Read the path of the first argument under limits, and answer."""
     path = Path(os.fsdecode(os.fsencode(sys.argv[1])))
-    _limit(path)
-    try:
-        raster = read_series(path)
-    except InputError as fault:
-        _answer({"fault": [fault.where, fault.found, fault.needed, fault.todo]}, b"")
-        return
-    values = np.ascontiguousarray(raster.values, dtype="<f4")
-    _answer(_geometry(raster), values.data.cast("B"))
+    with os.fdopen(os.dup(1), "wb") as answer:
+        os.dup2(2, 1)  # what a decoder prints is no answer
+        _limit(path)
+        try:
+            raster = read_series(path)
+        except InputError as fault:
+            head = {"fault": [fault.where, fault.found, fault.needed, fault.todo]}
+            answer.write(json.dumps(head).encode() + b"\n")
+            return
+        answer.write(json.dumps(_geometry(raster)).encode() + b"\n")
+        answer.write(np.ascontiguousarray(raster.values, dtype="<f4").data.cast("B"))
 
 
 def _geometry(raster: Raster) -> dict[str, Any]:
@@ -47,15 +50,12 @@ def _geometry(raster: Raster) -> dict[str, Any]:
     }
 
 
-def _answer(head: dict[str, Any], body: bytes | memoryview) -> None:
-    sys.stdout.buffer.write(json.dumps(head).encode() + b"\n")
-    sys.stdout.buffer.write(body)
-    sys.stdout.buffer.flush()
-
-
 def _limit(path: Path) -> None:
-    files = [path] if path.is_file() else [p for p in path.iterdir() if p.is_file()]
-    held = sum(file.stat().st_size for file in files)
+    try:
+        files = dicom_files(path) if os.path.isdir(path) else [path]
+        held = sum(file.stat().st_size for file in files)
+    except (InputError, OSError):  # `read_series` will say so
+        held = 0
     space = BASE_BYTES + BYTES_PER_FILE_BYTE * held
     resource.setrlimit(resource.RLIMIT_AS, (space, space))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))

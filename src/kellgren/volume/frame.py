@@ -6,6 +6,7 @@ back (posterior). Affines map voxel indices to millimetres in RAS: x right, y fr
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Num, UInt8
@@ -37,6 +38,7 @@ class Raster:
         modality: Such as "MR", of a DICOM series; None for other formats.
         side: "right" or "left" where a DICOM series says so (Laterality, or the description).
         burned_in: Whether a DICOM series says that text is burned into its pixels.
+        surplus: How many bytes follow the end of a gzip stream, which were not looked at.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Raster:
     modality: str | None = None
     side: str | None = None
     burned_in: bool = False
+    surplus: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Scan:
         modality: Such as "MR", of a DICOM series; None for other formats.
         side: "right" or "left" where a DICOM series says so (Laterality, or the description).
         burned_in: Whether a DICOM series says that text is burned into its pixels.
+        surplus: How many bytes follow the end of a gzip stream, which were not looked at.
     """
 
     voxels: Float32[np.ndarray, "d h w"]
@@ -89,6 +93,7 @@ class Scan:
     modality: str | None = None
     side: str | None = None
     burned_in: bool = False
+    surplus: int = 0
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -108,10 +113,12 @@ class Mask:
     Attributes:
         labels: Label of each voxel; 0 is background.
         affine: From indices of `labels` to mm in RAS.
+        surplus: How many bytes follow the end of a gzip stream, which were not looked at.
     """
 
     labels: UInt8[np.ndarray, "d h w"]
     affine: Float64[np.ndarray, "4 4"]
+    surplus: int = 0
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -134,10 +141,9 @@ def scan_of(raster: Raster) -> Scan:
     Raises:
         InputError: If a voxel is NaN or infinite, or all have the same value.
     """
-    turned, affine = to_frame(raster.values, raster.affine)
     with np.errstate(over="ignore", invalid="ignore"):
-        voxels = turned.astype(np.float32, copy=False)
-    _check_voxels(raster.path, turned.dtype.kind, voxels)
+        voxels, affine = to_frame(raster.values, raster.affine, np.dtype(np.float32))
+    _check_voxels(raster.path, raster.values.dtype.kind, voxels)
     return Scan(
         voxels,
         affine,
@@ -147,6 +153,7 @@ def scan_of(raster: Raster) -> Scan:
         raster.modality,
         raster.side,
         raster.burned_in,
+        raster.surplus,
     )
 
 
@@ -176,7 +183,7 @@ def mask_of(raster: Raster, *, like: Scan | None = None) -> Mask:
         InputError: If a voxel is not a whole number from 0 to 255, or the geometry is not that of
             `like`.
     """
-    values, affine = to_frame(raster.values, raster.affine)
+    values, affine = to_frame(raster.values, raster.affine, raster.values.dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         labels = values.astype(np.uint8, copy=False)
     if labels is not values and not np.array_equal(labels, values):
@@ -189,16 +196,23 @@ def mask_of(raster: Raster, *, like: Scan | None = None) -> Mask:
         )
     if like is not None:
         check_same_geometry(raster.path, Geometry(shape_of(labels), affine), like.geometry)
-    return Mask(labels, affine)
+    return Mask(labels, affine, raster.surplus)
 
 
 def to_frame(
-    values: Num[np.ndarray, "i j k"], affine: Float64[np.ndarray, "4 4"]
+    values: Num[np.ndarray, "i j k"], affine: Float64[np.ndarray, "4 4"], dtype: np.dtype[Any]
 ) -> tuple[Num[np.ndarray, "d h w"], Float64[np.ndarray, "4 4"]]:
-    """Turn and flip axes into the frame; voxels are moved, never interpolated."""
+    """Turn and flip axes into the frame; voxels are moved and cast, never interpolated."""
     order, flipped = _turn(affine)
     turned = np.flip(values.transpose(order), flipped)
-    return np.ascontiguousarray(turned), geometry_in_frame(values.shape, affine).affine
+    placed = np.empty(turned.shape, dtype)
+    # By slices of the file: what is read from memory once then stays in the cache.
+    slowest = int(np.argmax(np.abs(turned.strides)))
+    for source, target in zip(
+        np.moveaxis(turned, slowest, 0), np.moveaxis(placed, slowest, 0), strict=True
+    ):
+        target[:] = source
+    return placed, geometry_in_frame(values.shape, affine).affine
 
 
 def geometry_in_frame(shape: tuple[int, ...], affine: Float64[np.ndarray, "4 4"]) -> Geometry:

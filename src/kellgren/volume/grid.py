@@ -130,11 +130,9 @@ def resample_mask(labels: UInt8[np.ndarray, "d h w"], grid: Shape) -> UInt8[np.n
     >>> resample_mask(np.arange(4, dtype=np.uint8).reshape(1, 1, 4), (1, 1, 2)).ravel().tolist()
     [1, 3]
     """
-    rows = [
-        (2 * np.arange(new) + 1) * old // (2 * new)
-        for new, old in zip(grid, labels.shape, strict=True)
-    ]
-    return labels[np.ix_(*rows)]
+    for axis, (new, old) in enumerate(zip(grid, labels.shape, strict=True)):
+        labels = labels.take((2 * np.arange(new) + 1) * old // (2 * new), axis)
+    return labels
 
 
 def grid_spacing_mm(

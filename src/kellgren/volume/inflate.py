@@ -70,7 +70,7 @@ def _read(path: Path, limit: int | None) -> bytes:
     return content
 
 
-def inflate(path: Path, packed: bytes, *, declared: Callable[[bytes], int]) -> bytes:
+def inflate(path: Path, packed: bytes, *, declared: Callable[[bytes], int]) -> tuple[bytes, int]:
     """Inflate one gzip member, never to more bytes than its own header declares.
 
     Args:
@@ -78,18 +78,29 @@ def inflate(path: Path, packed: bytes, *, declared: Callable[[bytes], int]) -> b
         packed: The gzip member.
         declared: Gives the full size, from the first inflated bytes (up to 1024).
 
+    Returns:
+        The inflated bytes, which the checksum of the member vouches for; and how many bytes follow
+        the member, which nobody looks at.
+
     Raises:
         InputError: If the stream is cut short, damaged (its checksum is verified), longer than
-            declared, or followed by anything.
+            declared, or followed by a second member, since the volume may go on there.
     """
-    size = declared(_inflate(path, packed, _HEAD)[0])
+    size = declared(inflate_head(path, packed[:_PACKED_HEAD]))
     content, ended, surplus = _inflate(path, packed, size + 1)
-    if len(content) > size or surplus:
+    if len(content) > size:
         raise InputError(
             str(path),
-            f"more than the {size} bytes that the header declares, or bytes after the end",
+            f"more than the {size} bytes that the header declares",
             "one gzip member that holds just the volume",
             _DOWNLOAD,
+        )
+    if surplus.startswith(GZIP_MAGIC):
+        raise InputError(
+            str(path),
+            f"a second gzip member after {len(content)} of {size} bytes",
+            "one gzip member that holds the whole volume",
+            "unpack it with gunzip, look what it holds, and pack that again",
         )
     if len(content) < size or not ended:
         raise InputError(
@@ -98,11 +109,11 @@ def inflate(path: Path, packed: bytes, *, declared: Callable[[bytes], int]) -> b
             "the whole file",
             _DOWNLOAD,
         )
-    return content
+    return content, len(surplus)
 
 
-def _inflate(path: Path, packed: bytes, limit: int) -> tuple[bytes, bool, bool]:
-    """Up to `limit` bytes, whether the member ended there, and whether anything follows it."""
+def _inflate(path: Path, packed: bytes, limit: int) -> tuple[bytes, bool, bytes]:
+    """Up to `limit` bytes, whether the member ended there, and what follows it."""
     stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     try:
         content = stream.decompress(packed, limit)
@@ -110,7 +121,7 @@ def _inflate(path: Path, packed: bytes, limit: int) -> tuple[bytes, bool, bool]:
         raise InputError(
             str(path), f"a damaged gzip file ({error})", "an undamaged file", _DOWNLOAD
         ) from error
-    return content, stream.eof, stream.eof and bool(stream.unused_data)
+    return content, stream.eof, stream.unused_data if stream.eof else b""
 
 
 def _refuse_text(path: Path, head: bytes) -> None:

@@ -29,6 +29,7 @@ DATATYPES: dict[int, str] = {
 
 _EXPORT = "export the scan again as NIfTI"
 _FORM_TOLERANCE_MM = 1.0
+_FORM_TOLERANCE_DEGREES = 1.0
 _SPACING_TOLERANCE = 0.01
 
 Header = Any  # nibabel's headers are not typed
@@ -48,8 +49,9 @@ def read_nifti(path: Path) -> Raster:
         raise InputError(
             str(path), f"{kind} by its content", "a name that fits", f"rename it to '{ending}'"
         )
+    surplus = 0
     if packed:
-        content = inflate(path, content, declared=lambda head: _end_of(path, head))
+        content, surplus = inflate(path, content, declared=lambda head: _end_of(path, head))
     header = _header(path, content)
     if len(content) != _end(path, header):
         raise InputError(
@@ -62,7 +64,8 @@ def read_nifti(path: Path) -> Raster:
     check_geometry(path, shape, affine, voxel_bytes=_dtype(path, header).itemsize)
     offset = int(header["vox_offset"])
     values = np.frombuffer(content, _dtype(path, header), int(np.prod(shape)), offset)
-    return Raster(path, _scaled(path, header, values.reshape(shape, order="F")), affine)
+    scaled = _scaled(path, header, values.reshape(shape, order="F"))
+    return Raster(path, scaled, affine, surplus=surplus)
 
 
 def read_nifti_geometry(path: Path) -> Geometry:
@@ -225,13 +228,21 @@ def _check_forms(
 ) -> None:
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape[:3]], (1,))).reshape(4, -1)
     apart = float(np.linalg.norm((sform - qform) @ corners, axis=0).max())
-    if not apart <= _FORM_TOLERANCE_MM:
+    turned = _degrees_apart(sform[:3, :3], qform[:3, :3])
+    if not (apart <= _FORM_TOLERANCE_MM and turned <= _FORM_TOLERANCE_DEGREES):
         raise InputError(
             str(path),
-            f"sform and qform that lie {apart:.3g} mm apart",
-            f"at most {_FORM_TOLERANCE_MM:g} mm",
+            f"sform and qform that lie {apart:.3g} mm and {turned:.3g} degrees apart",
+            f"at most {_FORM_TOLERANCE_MM:g} mm and {_FORM_TOLERANCE_DEGREES:g} degree",
             "find out which is right, and remove the other",
         )
+
+
+def _degrees_apart(first: Float64[np.ndarray, "3 3"], second: Float64[np.ndarray, "3 3"]) -> float:
+    """Largest angle between the same axis in two affines."""
+    lengths = np.linalg.norm(first, axis=0) * np.linalg.norm(second, axis=0)
+    cosines = (first * second).sum(axis=0) / lengths
+    return float(np.degrees(np.arccos(np.minimum(cosines, 1))).max())
 
 
 def _scaled(

@@ -40,9 +40,9 @@ def read_nrrd(path: Path) -> Raster:
     size = dtype.itemsize * int(np.prod(shape))
     detached = _data_file(path, header)
     packed = after if detached is None else read_file(detached)
-    content = _decoded(detached or path, header, packed, size)
+    content, surplus = _decoded(detached or path, header, packed, size)
     values = np.frombuffer(content, dtype).reshape(shape, order="F")
-    return Raster(path, values, affine)
+    return Raster(path, values, affine, surplus=surplus)
 
 
 def data_file(path: Path) -> Path | None:
@@ -130,7 +130,8 @@ def _data_file(path: Path, header: NrrdHeader) -> Path | None:
     return beside
 
 
-def _decoded(path: Path, header: NrrdHeader, packed: bytes, size: int) -> bytes:
+def _decoded(path: Path, header: NrrdHeader, packed: bytes, size: int) -> tuple[bytes, int]:
+    """The voxels, and how many bytes follow them."""
     for field in ("line skip", "lineskip", "byte skip", "byteskip"):
         if int(header.get(field, 0)) != 0:
             raise InputError(str(path), f"a {field}", "voxels from the first byte on", _EXPORT)
@@ -146,4 +147,4 @@ def _decoded(path: Path, header: NrrdHeader, packed: bytes, size: int) -> bytes:
             f"{size}, as the header declares",
             "download or copy the file again",
         )
-    return packed
+    return packed, 0

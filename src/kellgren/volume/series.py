@@ -3,6 +3,7 @@
 `kellgren.volume.dicom` calls it in a process of its own, which may die of a hostile file.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.pixels.decoders.base import get_decoder
 
 from kellgren.faults import InputError
 from kellgren.volume.archive import members
@@ -44,6 +46,7 @@ def read_series(path: Path) -> Raster:
         warnings.simplefilter("ignore")
         slices = _slices(path)
         _check_series(path, slices)
+        _check_packing(slices)
         volume = _frames(slices[0]) if slices[0].frames > 1 else _volume(path, slices)
         affine = _LPS_TO_RAS @ np.asarray(volume.affine, dtype=np.float64)
         check_geometry(path, volume.array.shape, affine, voxel_bytes=volume.array.itemsize)
@@ -90,8 +93,10 @@ def _slices(path: Path) -> list[_Slice]:
 
 
 def _files(path: Path) -> Iterator[tuple[Path, Path | BytesIO]]:
-    if path.is_dir():
+    if os.path.isdir(path):
         yield from ((file, file) for file in dicom_files(path))
+    elif not os.path.exists(path):
+        raise InputError(str(path), "no such file", "one DICOM series", "check the path")
     elif path.suffix.lower() == ".zip":
         yield from ((path / name, BytesIO(content)) for name, content in members(path))
     else:
@@ -218,6 +223,28 @@ def _check_series(folder: Path, slices: list[_Slice]) -> None:
         )
 
 
+def _check_packing(slices: list[_Slice]) -> None:
+    """Refuse voxels that no decoder here can unpack, and say which one can."""
+    for found in slices:
+        syntax = getattr(found.dataset, "file_meta", {}).get("TransferSyntaxUID")
+        if syntax is None:
+            continue
+        try:
+            decoder = get_decoder(syntax)
+        except NotImplementedError:
+            name, needed = _plain(str(syntax.name)), "voxels that pydicom can unpack"
+            raise InputError(
+                str(found.path), f"voxels packed as '{name}'", needed, "export them unpacked"
+            ) from None
+        if not decoder.is_available:
+            raise InputError(
+                str(found.path),
+                f"voxels packed as '{_plain(str(syntax.name))}', and no decoder for it",
+                " or ".join(decoder.missing_dependencies),
+                "install one of these packages, or export the series unpacked",
+            )
+
+
 def _frames(image: _Slice) -> highdicom.Volume:
     """The volume of an enhanced multi-frame image."""
     rows, columns = image.size
@@ -254,7 +281,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def _plain(text: str, *, length: int = _DESCRIPTION_LENGTH) -> str:
-    return "".join(letter for letter in text if letter.isprintable())[:length].strip()
+    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())[:length]
 
 
 def _side(path: Path, slices: Sequence[_Slice]) -> str | None:
