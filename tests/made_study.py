@@ -51,7 +51,19 @@ def made_run(folder: Path, backbone: str, supervision: str, *, seed: int, cases:
     overlap["cartilage_share"] = 0.008
     overlap["enrichment_1"], overlap["ap"] = overlap["top1_roi"] / 0.008, 0.05
     overlap.to_csv(run.overlap, index=False)
+    if supervision == "dual":
+        made_log(rng).to_csv(run.log, index=False)
     return run
+
+
+def made_log(rng: np.random.Generator, epochs: int = 8) -> pd.DataFrame:
+    """A log of a training whose two heads were watched in three parts of the encoder."""
+    log = pd.DataFrame({"epoch": np.arange(1, epochs + 1)})
+    for i, stage in enumerate(("encoder", "conv1", "layer1", "layer2")):
+        log[f"cosine_{stage}"] = np.clip(0.7 - 0.2 * i + rng.normal(0, 0.1, epochs), -1, 1)
+        log[f"conflict_{stage}"] = (log[f"cosine_{stage}"] < 0) * 1.0
+        log[f"likeness_{stage}"] = 0.8
+    return log
 
 
 def made_exemplars(side: int = 48) -> tuple[Exemplar, ...]:

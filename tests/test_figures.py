@@ -253,3 +253,12 @@ def test_the_picture_of_a_scan_with_a_hostile_name_is_drawn_all_the_same():
     figure = picture({"scan": r"$\x$ <b>" + "\udce9\x1b", "runs": [row], "mean": row}, [view])
     figure.draw_without_rendering()
     assert words(figure)[0] == r"$\x$ <b>\udce9\x1b: OA head 0.50"
+
+
+def test_the_cosine_of_every_stage_is_drawn_where_training_was_watched():
+    result = made_result()
+    figure = FIGURES["fig_s10"](result)
+    assert figure is not None
+    drawn = {line.get_label() for axis in figure.axes for line in axis.get_lines()}
+    assert {"conv1", "layer1", "layer2"} <= drawn
+    assert FIGURES["fig_s10"](replace(result, interference=result.interference[:0])) is None

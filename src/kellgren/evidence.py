@@ -221,6 +221,20 @@ def measures_of(overlaps: pd.DataFrame) -> list[str]:
     return [c for c in overlaps.select_dtypes("number").columns if c not in NOT_MEASURES]
 
 
+def interference_rows(found: Evidence) -> list[Row]:
+    """How the gradients of the two heads agreed, by epoch and stage; none where nobody looked."""
+    if not found.run.log.exists():
+        return []
+    log = pd.read_csv(found.run.log)
+    stages = [c.removeprefix("cosine_") for c in log.columns if c.startswith("cosine_")]
+    return [
+        {**found.keys, "epoch": int(row["epoch"]), "stage": stage}
+        | {name: float(row[f"{name}_{stage}"]) for name in ("cosine", "conflict", "likeness")}
+        for _, row in log.iterrows()
+        for stage in stages
+    ]
+
+
 def overlap_rows(found: Evidence, *, resamples: int, seed: int) -> list[Row]:
     """Mean over cases of each saliency measure, per head, with its percentile interval.
 

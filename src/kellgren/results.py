@@ -83,6 +83,7 @@ COLUMNS: dict[str, list[str]] = {
         *["effective_rank", "similarity_rho", "similarity_p"],
     ],
     "similarity": ["model", "reference", "differ_in", "cka", "cka_debiased", "n"],
+    "interference": [*RUN_KEYS, "epoch", "stage", "cosine", "conflict", "likeness"],
     "overlap": [*RUN_KEYS, "head", "metric", "value", "ci_low", "ci_high", "n", "chance"],
     "overlap_comparisons": [
         *["model", "reference", "backbone", "seed", "head", "metric"],
@@ -151,6 +152,7 @@ class StudyResult:
         representation: Order, straightness, dimension and representational similarity of all
             features of the test cases.
         similarity: Centred kernel alignment of each two runs that differ in one thing.
+        interference: Agreement of the gradients of the two heads, by epoch and stage.
         overlap: Mean over cases of each saliency measure, per run and head.
         overlap_comparisons: Dual minus single, paired over cases, per head and metric; adjusted
             inside each seed, the four measures of section 3.5.3 apart from the further ones.
@@ -182,6 +184,7 @@ class StudyResult:
     order: pd.DataFrame
     representation: pd.DataFrame
     similarity: pd.DataFrame
+    interference: pd.DataFrame
     overlap: pd.DataFrame
     overlap_comparisons: pd.DataFrame
     controls: pd.DataFrame

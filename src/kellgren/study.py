@@ -30,6 +30,7 @@ from kellgren.evidence import (
     confusion_rows,
     embedding_rows,
     geometry_rows,
+    interference_rows,
     overlap_rows,
     performance_rows,
     run_row,
@@ -135,6 +136,7 @@ def analyze(
             }.items()
         },
         geometry=tidy("geometry", [r for f in evidence for r in geometry_rows(f, seed=seed)]),
+        interference=tidy("interference", [r for f in evidence for r in interference_rows(f)]),
         overlap=tidy("overlap", [row for f in evidence for row in overlap_rows(f, **means)]),
         overlap_comparisons=overlap_comparison_table(evidence, settings=settings),
         controls=tidy("controls", [r for f in evidence for r in control_rows(f, **means)]),

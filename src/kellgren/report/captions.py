@@ -106,4 +106,10 @@ def _beyond_the_paper(n: int, drawn: str) -> dict[str, str]:
             " scan and the architecture rather than what was learned; a low one does not confirm"
             " a map."
         ),
+        "fig_s10": (
+            "Cosine of the gradients of the OA loss and the KL loss with respect to the weights of"
+            " the encoder, mean over the first batches of each epoch and over seeds. Below zero an"
+            " update for one head undoes the other’s. It was only watched: no update depends on it,"
+            " and a low cosine does not show that either head is worse for the other."
+        ),
     }

@@ -69,7 +69,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         "Agreement of the two heads",
         "hierarchy",
-        ("fig_s5", "table_s7"),
+        ("fig_s5", "table_s7", "fig_s10"),
         (
             "A grade implies an OA label, so the two heads of a Dual model can contradict each"
             " other; here is how often, by grade, and which one was right.",

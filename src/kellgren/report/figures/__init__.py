@@ -1,4 +1,4 @@
-"""Figures of a study, 1 to 5 of the paper and S1 to S9 beyond it; only the caller saves them."""
+"""Figures of a study, 1 to 5 of the paper and S1 to S10 beyond it; only the caller saves them."""
 
 from collections.abc import Callable
 
@@ -12,6 +12,7 @@ from kellgren.report.figures.decision import decision
 from kellgren.report.figures.embedding import embedding
 from kellgren.report.figures.forest import forest
 from kellgren.report.figures.hierarchy import hierarchy
+from kellgren.report.figures.interference import interference
 from kellgren.report.figures.ordering import ordering
 from kellgren.report.figures.randomisation import randomisation
 from kellgren.report.figures.reliability import reliability
@@ -38,6 +39,7 @@ FIGURES: dict[str, Callable[[StudyResult], Figure | None]] = {
     "fig_s7": ordering,
     "fig_s8": controls,
     "fig_s9": randomisation,
+    "fig_s10": interference,
 }
 
 TITLES: dict[str, str] = {
@@ -55,6 +57,7 @@ TITLES: dict[str, str] = {
     "fig_s7": "Figure S7. Order of neighbouring grades",
     "fig_s8": "Figure S8. Saliency beside its controls",
     "fig_s9": "Figure S9. Cascaded randomisation",
+    "fig_s10": "Figure S10. Interference of the two heads",
 }
 
 # Why a figure cannot be made, where its function gives None.
@@ -73,4 +76,5 @@ NEEDS: dict[str, str] = {
     "fig_s7": "no run has features (features.npz) of test knees",
     "fig_s8": "no run has controls (controls.csv); explain the runs first",
     "fig_s9": "no run has randomised maps (randomisation.csv); explain the runs first",
+    "fig_s10": "no training was watched (training.interference in the study file)",
 }
