@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -76,6 +76,7 @@ class Fitted:
 Watch = Callable[[int, str], None]
 
 
+@runtime_checkable
 class System(Protocol):
     """Fits a system on the training knees for a task, "oa" or "kl", and applies it to all."""
 
