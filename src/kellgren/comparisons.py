@@ -1,8 +1,13 @@
-"""The declared comparisons of section 3.6, and the tables of differences that they make."""
+"""The declared comparisons, and the tables of differences that they make.
+
+Those of section 3.6 are among networks; beside them stands each network against each radiomics
+system of Chen et al. that grades the same task.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
+from itertools import combinations, product
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -13,17 +18,19 @@ from kellgren.analysis.multiplicity import adjusted, max_t
 from kellgren.analysis.noise import read_again, scores_under
 from kellgren.analysis.resampling import Resamples, resample, sampled_means
 from kellgren.analysis.seeds import Seeds, interquartile_mean, seed_difference
-from kellgren.config import AnalysisSettings
+from kellgren.config import AnalysisSettings, SystemName
 from kellgren.evidence import Evidence, Row, Score, measures_of
 from kellgren.labels import oa_from_kl
 from kellgren.results import tidy
 from kellgren.runs import Run
 
 BACKBONES = ("resnet3d", "m3t", "nnmamba")  # the order of the paper; any other follows by name
+SYSTEMS = get_args(SystemName)  # radiomics systems; every other name is a network's
 SUPERVISIONS = ("single_oa", "single_kl", "dual")
 SINGLE_OF_TASK = {"oa": "single_oa", "kl": "single_kl"}
 TASKS_COMPARED = {"single_oa": ("oa",), "single_kl": ("kl",), "dual": ("oa", "kl")}
 DUAL_VS_SINGLE, BACKBONE_VS_BACKBONE = "dual-vs-single", "backbone-vs-backbone"
+NETWORK_VS_RADIOMICS = "network-vs-radiomics"
 MEASURES = ("mass_roi", "top1_roi", "dice_5", "dice_10")  # those of section 3.5.3
 OF_THE_KNEE = ("cartilage_share", "dice_ceiling")
 DISAGREEMENT = 0.02  # of the DeLong and the bootstrap p-value, above which a row carries a warning
@@ -43,7 +50,8 @@ class Comparison:
         model: The run of interest; differences are model minus reference.
         reference: The run that it is compared with.
         task: "oa" or "kl".
-        family: Tests that are adjusted together: "dual-vs-single" or "backbone-vs-backbone".
+        family: Tests that are adjusted together: "dual-vs-single", "backbone-vs-backbone" or
+            "network-vs-radiomics".
     """
 
     model: Run
@@ -53,15 +61,17 @@ class Comparison:
 
 
 def planned_comparisons(runs: Sequence[Run]) -> Iterator[Comparison]:
-    """The comparisons of section 3.6 that the runs allow, within each seed.
+    """The declared comparisons that the runs allow, within each seed.
 
     Dual against Single-OA on OA and against Single-KL on KL, per backbone; then each pair of
     backbones, in the order of the paper, per supervision and task. With three backbones these are
-    18 and 36 tests, three metrics each.
+    18 and 36 tests, three metrics each. Then each network against each radiomics system, on every
+    task that both were made for.
     """
-    by_key = {(run.seed, run.backbone, run.supervision): run for run in runs}
-    for seed in sorted({run.seed for run in runs}):
-        backbones = sorted({run.backbone for run in runs if run.seed == seed}, key=_backbone_place)
+    networks = [run for run in runs if run.backbone not in SYSTEMS]
+    by_key = {(run.seed, run.backbone, run.supervision): run for run in networks}
+    for seed in sorted({run.seed for run in networks}):
+        backbones = sorted({key[1] for key in by_key if key[0] == seed}, key=_backbone_place)
         pairs = [
             ((backbone, "dual"), (backbone, single), task, DUAL_VS_SINGLE)
             for backbone in backbones
@@ -75,6 +85,18 @@ def planned_comparisons(runs: Sequence[Run]) -> Iterator[Comparison]:
         for model, reference, task, family in pairs:
             if (seed, *model) in by_key and (seed, *reference) in by_key:
                 yield Comparison(by_key[seed, *model], by_key[seed, *reference], task, family)
+        yield from _against_radiomics([run for run in runs if run.seed == seed])
+
+
+def _against_radiomics(runs: Sequence[Run]) -> Iterator[Comparison]:
+    """Each network against each radiomics system, in the order of the tables."""
+    in_turn = sorted(runs, key=in_order)
+    networks = [run for run in in_turn if run.backbone not in SYSTEMS]
+    for task, single in SINGLE_OF_TASK.items():
+        systems = [r for r in in_turn if r.backbone in SYSTEMS and r.supervision == single]
+        for network, system in product(networks, systems):
+            if task in TASKS_COMPARED.get(network.supervision, ()):
+                yield Comparison(network, system, task, NETWORK_VS_RADIOMICS)
 
 
 def comparison_table(

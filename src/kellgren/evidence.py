@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from kellgren.analysis.chunks import published_form
 from kellgren.analysis.comparison import check_same_cases
 from kellgren.analysis.embedding import FEWEST_CASES, embed
 from kellgren.analysis.geometry import axis_intervals, severity_axis
@@ -160,6 +161,12 @@ def performance_rows(
             row["wilson_low"], row["wilson_high"] = wilson_interval(row["correct"], n)
         rows.append(row)
     return rows
+
+
+def published_form_rows(found: Evidence) -> list[Row]:
+    """Mean and deviation over five chunks of the test cases, the form that Chen et al. print."""
+    n = len(found.predictions)
+    return [{**found.keys, **asdict(form), "n": n} for form in published_form(found.predictions)]
 
 
 def confusion_rows(found: Evidence) -> list[Row]:

@@ -33,6 +33,7 @@ COLUMNS: dict[str, list[str]] = {
         *["task", "metric", "value", "n", "oa_source", "ci_low", "ci_high"],
         *["correct", "wilson_low", "wilson_high"],
     ],
+    "published_form": [*RUN_KEYS, "task", "metric", "mean", "sd", "chunks", "n"],
     "chance": ["task", "metric", "rule", "value", "n"],
     "comparisons": [
         *["model", "reference", "backbone", "task", "metric", *PAIR_VALUES, *BOOTSTRAP, "test"],
@@ -128,6 +129,8 @@ class StudyResult:
         runs: One row a run: what it is and what it was made with. `oa_rules_differ` counts the
             cases where the summed probability of Eq. (4) and the most likely grade disagree on OA.
         performance: One row per run, task and metric; `correct` of n cases where it is a share.
+        published_form: Mean and standard deviation over five chunks of the test cases, the form in
+            which Chen et al. print their rows.
         chance: Scores of rules that do not look at the knee.
         comparisons: Paired differences, model minus reference, with p-values raw and adjusted
             inside each declared family and seed: Holm, Benjamini-Hochberg, and max-T from the
@@ -170,6 +173,7 @@ class StudyResult:
     cohort: pd.DataFrame
     runs: pd.DataFrame
     performance: pd.DataFrame
+    published_form: pd.DataFrame
     chance: pd.DataFrame
     comparisons: pd.DataFrame
     seeds: pd.DataFrame

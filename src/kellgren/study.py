@@ -15,6 +15,7 @@ from kellgren.analysis.resampling import resample
 from kellgren.comparisons import (
     BACKBONE_VS_BACKBONE,
     DUAL_VS_SINGLE,
+    NETWORK_VS_RADIOMICS,
     Comparison,
     comparison_table,
     in_order,
@@ -33,6 +34,7 @@ from kellgren.evidence import (
     interference_rows,
     overlap_rows,
     performance_rows,
+    published_form_rows,
     run_row,
     scores_of,
 )
@@ -51,6 +53,7 @@ from kellgren.sanity import (
 __all__ = [
     "BACKBONE_VS_BACKBONE",
     "DUAL_VS_SINGLE",
+    "NETWORK_VS_RADIOMICS",
     "Comparison",
     "Exemplar",
     "StudyResult",
@@ -122,6 +125,7 @@ def analyze(
         **{
             name: tidy(name, [row for rows in of_runs for row in rows])
             for name, of_runs in {
+                "published_form": [published_form_rows(f) for f in evidence],
                 "ordinal": [appraisal.ordinal_rows(f, drawn) for f in evidence],
                 "calibration": [appraisal.calibration_rows(f, seed=seed) for f in evidence],
                 "reliability": [appraisal.reliability_rows(f, seed=seed) for f in evidence],
