@@ -136,6 +136,16 @@ class TestPlan:
             (1, 1, "kl"),
         ]
 
+    def test_a_supervision_beyond_the_paper_is_set_against_the_single_model_of_each_task(
+        self, tmp_path
+    ):
+        names = ["m3t-single_kl-s0", "m3t-dual_clm-s0", "resnet3d-kl_corn-s0"]
+        planned = list(planned_comparisons(self.runs(tmp_path, names)))
+        assert [(c.model.supervision, c.reference.supervision, c.task) for c in planned] == [
+            ("dual_clm", "single_kl", "kl")
+        ]
+        assert planned[0].family == "supervision-vs-single"
+
     def test_a_lone_run_has_nothing_to_be_compared_with(self, tmp_path):
         assert list(planned_comparisons(self.runs(tmp_path, ["m3t-dual-s0"]))) == []
 

@@ -31,6 +31,7 @@ SINGLE_OF_TASK = {"oa": "single_oa", "kl": "single_kl"}
 TASKS_COMPARED = {"single_oa": ("oa",), "single_kl": ("kl",), "dual": ("oa", "kl")}
 DUAL_VS_SINGLE, BACKBONE_VS_BACKBONE = "dual-vs-single", "backbone-vs-backbone"
 NETWORK_VS_RADIOMICS = "network-vs-radiomics"
+SUPERVISION_VS_SINGLE = "supervision-vs-single"
 MEASURES = ("mass_roi", "top1_roi", "dice_5", "dice_10")  # those of section 3.5.3
 OF_THE_KNEE = ("cartilage_share", "dice_ceiling")
 DISAGREEMENT = 0.02  # of the DeLong and the bootstrap p-value, above which a row carries a warning
@@ -50,8 +51,8 @@ class Comparison:
         model: The run of interest; differences are model minus reference.
         reference: The run that it is compared with.
         task: "oa" or "kl".
-        family: Tests that are adjusted together: "dual-vs-single", "backbone-vs-backbone" or
-            "network-vs-radiomics".
+        family: Tests that are adjusted together: "dual-vs-single", "backbone-vs-backbone",
+            "supervision-vs-single" or "network-vs-radiomics".
     """
 
     model: Run
@@ -65,7 +66,8 @@ def planned_comparisons(runs: Sequence[Run]) -> Iterator[Comparison]:
 
     Dual against Single-OA on OA and against Single-KL on KL, per backbone; then each pair of
     backbones, in the order of the paper, per supervision and task. With three backbones these are
-    18 and 36 tests, three metrics each. Then each network against each radiomics system, on every
+    18 and 36 tests, three metrics each. Then every supervision beyond the paper's three against
+    the single model of the same task, and each network against each radiomics system, on every
     task that both were made for.
     """
     networks = [run for run in runs if run.backbone not in SYSTEMS]
@@ -81,6 +83,12 @@ def planned_comparisons(runs: Sequence[Run]) -> Iterator[Comparison]:
             for supervision in SUPERVISIONS
             for first, second in combinations(backbones, 2)
             for task in TASKS_COMPARED[supervision]
+        ]
+        pairs += [
+            ((backbone, supervision), (backbone, single), task, SUPERVISION_VS_SINGLE)
+            for of_seed, backbone, supervision in by_key
+            if of_seed == seed and supervision not in SUPERVISIONS
+            for task, single in SINGLE_OF_TASK.items()
         ]
         for model, reference, task, family in pairs:
             if (seed, *model) in by_key and (seed, *reference) in by_key:
@@ -204,16 +212,16 @@ def overlap_comparison_table(
 
 
 def _comparison_keys(planned: Comparison, *, metric: str, n: int) -> Row:
-    dual_vs_single = planned.family == DUAL_VS_SINGLE
+    of_one_backbone = planned.family in (DUAL_VS_SINGLE, SUPERVISION_VS_SINGLE)
     return {
         "model": planned.model.name,
         "reference": planned.reference.name,
-        "backbone": planned.model.backbone if dual_vs_single else "",
+        "backbone": planned.model.backbone if of_one_backbone else "",
         "task": planned.task,
         "metric": metric,
         "test": "paired bootstrap",
         "family": planned.family,
-        "supervision": "" if dual_vs_single else planned.model.supervision,
+        "supervision": "" if of_one_backbone else planned.model.supervision,
         "seed": planned.model.seed,
         "n": n,
     }
