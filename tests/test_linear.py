@@ -57,7 +57,8 @@ def test_every_linear_system_speaks_of_every_knee_and_feature(material, name, ta
 def test_a_feature_that_falls_with_the_grade_has_the_most_negative_weight(material, name):
     for task in ("oa", "kl"):
         weight = fitted(name, material, task).evidence.groupby("feature")["weight"].sum()
-        assert weight.idxmin() == FEATURES[0] and weight.min() < 0
+        assert weight.idxmin() == FEATURES[0]
+        assert weight.min() < 0
 
 
 def test_two_fits_are_the_same_to_the_bit(material):

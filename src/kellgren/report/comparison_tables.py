@@ -23,7 +23,12 @@ from kellgren.report.table import (
 )
 from kellgren.report.terms import BACKBONES, METRICS, SUPERVISIONS, TASKS, in_order, spoken
 from kellgren.runs import RUN_NAME
-from kellgren.study import BACKBONE_VS_BACKBONE, DUAL_VS_SINGLE, StudyResult
+from kellgren.study import (
+    BACKBONE_VS_BACKBONE,
+    DUAL_VS_SINGLE,
+    SUPERVISION_VS_SINGLE,
+    StudyResult,
+)
 
 ALPHA = 0.05
 TESTS: dict[str, str] = {"paired bootstrap": "bootstrap", "McNemar exact": "McNemar"}
@@ -68,7 +73,8 @@ def comparisons(result: StudyResult) -> Table | Omitted:
             " right, c that only the second does. Everything else: paired bootstrap over knees.",
             "Holm, and below it Benjamini–Hochberg, within one family and seed: Dual against single"
             f" ({_family_size(result, DUAL_VS_SINGLE)} tests), backbone against backbone"
-            f" ({_family_size(result, BACKBONE_VS_BACKBONE)} tests).",
+            f" ({_family_size(result, BACKBONE_VS_BACKBONE)} tests), a supervision beyond the"
+            f" paper’s against single ({_family_size(result, SUPERVISION_VS_SINGLE)} tests).",
             "Adjusted by the largest studentised difference of the family in the shared resamples;"
             " it uses how the tests go together, but leans on a normal shape. Always of the paired"
             " bootstrap, for OA accuracy too.",
@@ -140,9 +146,9 @@ def overlap_comparisons(result: StudyResult) -> Table | Omitted:
 
 def _groups(result: StudyResult) -> list[Group]:
     table, groups = result.comparisons, []
-    dual = dual_minus_single(table)
-    for backbone in in_order(dual["backbone"], BACKBONES):
-        rows = dual[dual["backbone"] == backbone]
+    to_single = table[table["family"].isin([DUAL_VS_SINGLE, SUPERVISION_VS_SINGLE])]
+    for backbone in in_order(to_single["backbone"], BACKBONES):
+        rows = to_single[to_single["backbone"] == backbone]
         groups.append(Group(spoken(BACKBONES, backbone), _rows(rows, of="supervision")))
     between = table[table["family"] == BACKBONE_VS_BACKBONE]
     for supervision in in_order(between["supervision"], SUPERVISIONS):

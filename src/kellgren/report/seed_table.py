@@ -18,7 +18,12 @@ from kellgren.report.table import (
     p_value,
 )
 from kellgren.report.terms import BACKBONES, METRICS, SUPERVISIONS, TASKS, in_order, spoken
-from kellgren.study import BACKBONE_VS_BACKBONE, DUAL_VS_SINGLE, StudyResult
+from kellgren.study import (
+    BACKBONE_VS_BACKBONE,
+    DUAL_VS_SINGLE,
+    SUPERVISION_VS_SINGLE,
+    StudyResult,
+)
 
 TITLE = "Table S3. Comparisons over seeds and knees"
 
@@ -72,7 +77,11 @@ def seeds(result: StudyResult) -> Table | Omitted:
 
 def _groups(table: pd.DataFrame) -> list[Group]:
     groups = []
-    sides = {DUAL_VS_SINGLE: BACKBONES, BACKBONE_VS_BACKBONE: SUPERVISIONS}
+    sides = {
+        DUAL_VS_SINGLE: BACKBONES,
+        SUPERVISION_VS_SINGLE: BACKBONES,
+        BACKBONE_VS_BACKBONE: SUPERVISIONS,
+    }
     for family, names in sides.items():
         rows = table[table["family"] == family]
         shared = pd.Series([_part(str(m), of=names) for m in rows["model"]], index=rows.index)
