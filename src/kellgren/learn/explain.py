@@ -1,10 +1,9 @@
 """Saliency of each head, and how it lies on the cartilage (section 3.5.3)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -15,15 +14,17 @@ from kellgren.cohort import Case
 from kellgren.config import ExplanationSettings
 from kellgren.exemplars import Exemplar, read_exemplars, write_exemplars
 from kellgren.faults import InputError
-from kellgren.files import write_json, write_text
 from kellgren.learn.attribution import METHODS
 from kellgren.learn.dataset import Batch, batches
 from kellgren.learn.heads import weighted_tasks
 from kellgren.learn.model import load_model, tasks_of, training_of
+from kellgren.learn.parts import begin, finish, grow
 from kellgren.learn.train import deterministic
 from kellgren.runs import Run
 from kellgren.store import Prepared, Store
 from kellgren.volume import read_scan, to_scan_grid, write_nifti
+
+Maps = dict[str, Float[np.ndarray, "d h w"]]  # of one knee, by head
 
 
 def explain(
@@ -39,7 +40,9 @@ def explain(
     """Write `overlap.csv`, `exemplars.npz` and the exemplars' maps in `saliency/`.
 
     Nothing is done where the overlaps stand and were made with the same settings; work that was
-    stopped goes on after its last whole batch.
+    stopped goes on after its last knee. The batch that was cut short is explained again, because
+    the last bits of a map, and the noise of the noisy methods, depend on the batch; the knees of it
+    that are written are left as they are.
 
     Args:
         run: A trained run.
@@ -58,39 +61,32 @@ def explain(
         return
     training = training_of(run)
     masked = [c for c in cases if c.split == "test" and c.segmentation is not None]
-    text, pictures = _so_far(run, asked)
+    text = begin(run, [run.overlap], asked=asked, work="explaining", done="explained")
+    pictures = _pictures_so_far(run, text[run.overlap])
     with deterministic(training.threads):
         model = load_model(run, device=device)
         tasks = list(weighted_tasks(tasks_of(run), training))
-        done = max(text.count("\n") - 1, 0) // len(tasks)
-        left = masked[done:]
+        done = max(text[run.overlap].count("\n") - 1, 0) // len(tasks)
+        ready = done % training.batch_size  # knees of the batch that was cut short
+        left = masked[done - ready :]
         for batch in batches(store, left, batch_size=training.batch_size, device=device):
-            maps, rows = METHODS[settings.method](model, batch.image, tasks, settings), []
-            for case, knee, head, saliency in _each(store, batch, maps):
-                where = _measures(knee, saliency, labels=store.cartilage, settings=settings)
-                rows.append({"case_id": case.case_id, "head": head, **where})
+            maps = METHODS[settings.method](model, batch.image, tasks, settings)
+            for case, knee, of_heads in each_knee(store, batch, maps, start=ready):
                 if case.case_id in exemplars:
-                    pictures.append(_exemplar(run, case, knee, head, saliency, store.cartilage))
-                    _write_map(run, case, knee, head, saliency)
-            write_exemplars(run.exemplars, pictures)
-            text += pd.DataFrame(rows).to_csv(index=False, header=not text, lineterminator="\n")
-            write_text(run.unfinished_overlap, text)
-            done += len(batch.cases)
-            watch(done)
-    write_exemplars(run.exemplars, pictures)
-    write_text(run.overlap, text)
-    write_json(run.settings_file, {**run.record(), "explained": asked})
-    run.unfinished_overlap.unlink(missing_ok=True)
+                    pictures += _pictures(run, case, knee, of_heads, store.cartilage)
+                    write_exemplars(run.exemplars, pictures)
+                grow(text, run.overlap, _rows(case, knee, of_heads, store, settings))
+                done += 1
+                watch(done)
+            ready = 0
+    finish(run, text, asked=asked, done="explained")
 
 
-def _so_far(run: Run, asked: dict[str, object]) -> tuple[str, list[Exemplar]]:
-    """Overlaps and pictures that an earlier session left, if it was asked for the same."""
-    if run.unfinished_overlap.exists() and run.record().get("explaining") == asked:
-        text = run.unfinished_overlap.read_text(encoding="utf-8")
-        return text, [e for e in read_exemplars(run.exemplars) if f"\n{e.case_id}," in text]
-    run.unfinished_overlap.unlink(missing_ok=True)
-    write_json(run.settings_file, {**run.record(), "explaining": asked})
-    return "", []
+def _pictures_so_far(run: Run, text: str) -> list[Exemplar]:
+    """Pictures of the knees that have their rows; of others none is kept."""
+    if not text:
+        write_exemplars(run.exemplars, [])
+    return [e for e in read_exemplars(run.exemplars) if f"\n{e.case_id}," in text]
 
 
 def exemplar_cases(
@@ -116,13 +112,36 @@ def exemplar_cases(
     return tuple(chosen)
 
 
-def _each(
-    store: Store, batch: Batch, maps: dict[str, Float[Tensor, "n d h w"]]
-) -> Iterator[tuple[Case, Prepared, str, Float[np.ndarray, "d h w"]]]:
-    for i, case in enumerate(batch.cases):
-        knee = store.load(case.case_id)
-        for head, saliency in maps.items():
-            yield case, knee, head, saliency[i].cpu().numpy()
+def each_knee(
+    store: Store, batch: Batch, maps: Mapping[str, Float[Tensor, "n d h w"]], *, start: int
+) -> Iterator[tuple[Case, Prepared, Maps]]:
+    """Each knee of a batch from the given place on, with the map of each head."""
+    for i in range(start, len(batch.cases)):
+        of_heads = {head: saliency[i].cpu().numpy() for head, saliency in maps.items()}
+        yield batch.cases[i], store.load(batch.cases[i].case_id), of_heads
+
+
+def _rows(
+    case: Case, knee: Prepared, maps: Maps, store: Store, settings: ExplanationSettings
+) -> list[dict[str, object]]:
+    """Rows of `overlap.csv` of one knee, one a head."""
+    measured = {
+        head: _measures(knee, saliency, labels=store.cartilage, settings=settings)
+        for head, saliency in maps.items()
+    }
+    keys: dict[str, dict[str, object]] = {
+        head: {"case_id": case.case_id, "head": head} for head in maps
+    }
+    return [keys[head] | measured[head] for head in maps]
+
+
+def _pictures(
+    run: Run, case: Case, knee: Prepared, maps: Maps, labels: tuple[int, ...]
+) -> list[Exemplar]:
+    """Pictures of one knee, one a head; its maps are written beside them."""
+    for head, saliency in maps.items():
+        _write_map(run, case, knee, head, saliency)
+    return [_exemplar(run, case, knee, head, values, labels) for head, values in maps.items()]
 
 
 def cartilage_of(knee: Prepared, labels: tuple[int, ...]) -> Bool[np.ndarray, "d h w"]:
