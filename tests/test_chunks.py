@@ -22,7 +22,8 @@ def test_the_mean_accuracy_of_equal_chunks_is_the_accuracy():
     for task in ("oa", "kl"):
         form = forms[task, "accuracy"]
         assert form.mean == pytest.approx(METRICS[task]["accuracy"](predictions))
-        assert form.sd > 0 and form.chunks == 5
+        assert form.sd > 0
+        assert form.chunks == 5
 
 
 def test_chunks_are_scored_as_scikit_learn_scores_them():
@@ -49,12 +50,14 @@ def test_a_grade_that_a_chunk_lacks_is_left_out_of_its_scores():
 
 def test_a_rare_grade_does_not_stop_the_others_from_being_scored():
     forms = by_key(published_form(made_predictions(kl=np.append(np.repeat(np.arange(4), 10), 4))))
-    assert forms["kl", "macro_auc"].chunks == 5 and np.isfinite(forms["kl", "macro_auc"].mean)
+    assert forms["kl", "macro_auc"].chunks == 5
+    assert np.isfinite(forms["kl", "macro_auc"].mean)
 
 
 def test_chunks_of_one_class_have_no_area_and_are_not_counted():
     forms = by_key(published_form(made_predictions(kl=np.repeat([2, 3, 4], 10))))
-    assert forms["oa", "auc"].chunks == 0 and np.isnan(forms["oa", "auc"].mean)
+    assert forms["oa", "auc"].chunks == 0
+    assert np.isnan(forms["oa", "auc"].mean)
     assert forms["oa", "accuracy"].chunks == 5
 
 
