@@ -35,6 +35,7 @@ def run_folders(given: Path, folder: Path) -> list[Run]:
         backbone, _, supervision = model.partition("_")
         table = pd.read_csv(given / f"{model}.csv", dtype=str)
         table = table.rename(columns={"CMT_ID": "case_id", "label_kl": "kl"})
+        table["case_id"] = "oaizib_" + table["case_id"].str.zfill(3)  # as the importer names them
         heads = [c for c in table.columns if c == "prob_oa" or c.startswith("prob_kl_")]
         run = Run.at(folder / f"{backbone}-{supervision}-s0")
         run.folder.mkdir(parents=True)

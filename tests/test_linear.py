@@ -29,7 +29,7 @@ LINEAR = (
 READS = {"shape": 5, "texture": 10, "cartilage": 9, "bone": 6, "demographics": 3}
 
 
-def fitted(name, material, task="kl", *, seed=0):
+def fitted(name, material, task="oa", *, seed=0):
     return SYSTEMS[name](material, task, seed=seed, watch=quiet)
 
 
@@ -63,7 +63,7 @@ def test_a_feature_that_falls_with_the_grade_has_the_most_negative_weight(materi
 
 def test_two_fits_are_the_same_to_the_bit(material):
     for name in ("all_radiomics", "all_radiomics_refit"):
-        first, second = (fitted(name, material, seed=3).logits for _ in range(2))
+        first, second = (fitted(name, material, "kl", seed=3).logits for _ in range(2))
         np.testing.assert_array_equal(first, second)
 
 
@@ -103,7 +103,7 @@ def test_a_feature_that_is_missing_everywhere_or_constant_changes_nothing(materi
 
 
 def test_the_strength_is_the_one_of_lowest_loss_out_of_fold(material):
-    record = fitted("all_radiomics_ordinal", material).record
+    record = fitted("all_radiomics_ordinal", material, "kl").record
     assert record["grid"] == list(L2_GRID)
     assert record["strength"] == record["grid"][np.argmin(record["fold_loss"])]
 
@@ -111,7 +111,7 @@ def test_the_strength_is_the_one_of_lowest_loss_out_of_fold(material):
 def test_the_loss_out_of_fold_is_that_of_scikit_learn(material):
     train = material.rows("train")
     x, y = material.table.flat()[train], material.kl[train]
-    record = fitted("all_radiomics", material).record
+    record = fitted("all_radiomics", material, "kl").record
     folds = StratifiedKFold(5, shuffle=True, random_state=42)
     for strength, loss in list(zip(record["grid"], record["fold_loss"], strict=True))[3:6]:
         model = LogisticRegression(C=strength, class_weight="balanced", max_iter=5000)
@@ -182,7 +182,7 @@ def test_a_grade_with_too_few_knees_for_five_folds_is_named(name, train, test, s
     grades = [i % 5 for i in range(train)] + [i % 5 for i in range(test)]
     cases = tuple(replace(c, kl=k) for c, k in zip(made_cases(train, test), grades, strict=True))
     with pytest.raises(InputError, match=said):
-        fitted(name, replace(few, cases=cases))
+        fitted(name, replace(few, cases=cases), "kl")
 
 
 def test_a_run_folder_holds_predictions_and_weights(material, tmp_path):

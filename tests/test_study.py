@@ -145,6 +145,36 @@ class TestPlan:
             ("dual_clm", "single_kl", "kl")
         ]
         assert planned[0].family == "supervision-vs-single"
+    def test_each_network_is_compared_with_each_radiomics_system_on_the_tasks_of_both(
+        self, tmp_path
+    ):
+        systems = [f"{s}-single_{t}-s0" for s in ("shape", "all_radiomics") for t in ("oa", "kl")]
+        networks = ["m3t-dual-s0", "m3t-single_kl-s0", "resnet3d-single_oa-s0"]
+        planned = list(planned_comparisons(self.runs(tmp_path, [*systems, *networks])))
+        against = [c for c in planned if c.family == "network-vs-radiomics"]
+        assert [(c.model.name, c.reference.name, c.task) for c in against] == [
+            ("resnet3d-single_oa-s0", "all_radiomics-single_oa-s0", "oa"),
+            ("resnet3d-single_oa-s0", "shape-single_oa-s0", "oa"),
+            ("m3t-dual-s0", "all_radiomics-single_oa-s0", "oa"),
+            ("m3t-dual-s0", "shape-single_oa-s0", "oa"),
+            ("m3t-single_kl-s0", "all_radiomics-single_kl-s0", "kl"),
+            ("m3t-single_kl-s0", "shape-single_kl-s0", "kl"),
+            ("m3t-dual-s0", "all_radiomics-single_kl-s0", "kl"),
+            ("m3t-dual-s0", "shape-single_kl-s0", "kl"),
+        ]
+
+    def test_radiomics_systems_leave_the_families_of_networks_as_they_are(self, tmp_path):
+        networks = [f"{b}-{s}-s0" for b in ("m3t", "resnet3d") for s in HEADS]
+        systems = [f"{s}-single_{t}-s0" for s in ("shape", "top_k") for t in ("oa", "kl")]
+        alone, beside = (
+            [c for c in planned_comparisons(self.runs(tmp_path, names)) if "radio" not in c.family]
+            for names in (networks, [*networks, *systems])
+        )
+        assert alone == beside
+
+    def test_radiomics_and_networks_of_different_seeds_are_not_compared(self, tmp_path):
+        names = ["shape-single_oa-s1", "m3t-single_oa-s0"]
+        assert list(planned_comparisons(self.runs(tmp_path, names))) == []
 
     def test_a_lone_run_has_nothing_to_be_compared_with(self, tmp_path):
         assert list(planned_comparisons(self.runs(tmp_path, ["m3t-dual-s0"]))) == []
@@ -215,6 +245,12 @@ class TestTables:
             .to_numpy()
             .all()
         )
+
+    def test_scores_over_chunks_stand_in_a_table_for_every_run_and_task(self, study):
+        table = study.published_form
+        assert table.groupby("task").size().to_dict() == {"oa": 6 * 3, "kl": 4 * 3}
+        assert (table["chunks"] == 5).all()
+        assert (table["n"] == len(CASES)).all()
 
     def test_adjusted_p_values_stay_inside_their_family(self, study):
         for _, rows in study.comparisons.groupby("family"):

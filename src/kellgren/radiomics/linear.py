@@ -168,6 +168,7 @@ def tuned(
     y = material.target(task)[train]
     losses = fold_losses(regression, inputs.x[train], y, task, watch=watch)
     strength = regression.grid[int(np.argmin(losses))]
+    watch(100, f"strength {strength:.3g} chosen")
     z = standardised(inputs.x, train)
     weights = regression.fit(z[train], y, strength)
     record = {"model": regression.name, "strength": strength, "features": len(inputs.names)}
@@ -206,9 +207,9 @@ def refit(material: Material, task: str, *, seed: int, watch: Watch) -> Fitted:
     """The published protocol: fitted inside the test set, on four fifths to grade the last fifth.
 
     What Chen et al. print as "all radiomics": OA by logistic regression at C = 1, the grade by the
-    ordinal model without a penalty, averaged over ten random starts. Each test knee is graded by the model that
-    did not see it, and about 78 others did; the training knees, which the protocol does not know,
-    by the mean of the five.
+    ordinal model without a penalty, averaged over ten random starts. Each test knee is graded by
+    the model that did not see it, fitted on 78 or 79 others; the training knees, which the
+    protocol does not know, by the mean of the five.
 
     Raises:
         InputError: If there is no feature, or a class has fewer than five test knees.
