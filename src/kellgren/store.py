@@ -92,7 +92,7 @@ class Store:
             InputError: Naming the case and the file, if a source cannot be used.
         """
         try:
-            path, sources = self.path(case.case_id), _sources_digest(case)
+            path, sources = self.path(case.case_id), sources_digest(case)
             if not self._stands(case, sources):
                 write_sealed(path, *self._prepared(case, sources))
         except InputError as error:
@@ -294,7 +294,12 @@ def _fault_of(store: Store, case: Case) -> InputError | None:
     return None
 
 
-def _sources_digest(case: Case) -> Record:
+def sources_digest(case: Case) -> Record:
+    """Digest of the bytes of a knee's scan ("image") and, where it has one, label map ("mask").
+
+    Raises:
+        InputError: If a file is missing or cannot be read.
+    """
     named = {"image": case.image, "mask": case.segmentation}
     return {name: _digest_of_source(path) for name, path in named.items() if path is not None}
 
