@@ -145,6 +145,7 @@ class TestPlan:
             ("dual_clm", "single_kl", "kl")
         ]
         assert planned[0].family == "supervision-vs-single"
+
     def test_each_network_is_compared_with_each_radiomics_system_on_the_tasks_of_both(
         self, tmp_path
     ):
