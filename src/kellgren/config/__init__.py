@@ -8,7 +8,12 @@ from kellgren.config.networks import (
     ExplanationSettings,
     TrainingSettings,
 )
-from kellgren.config.radiomics import RadiomicsSettings, SystemName
+from kellgren.config.radiomics import (
+    RadiomicsSettings,
+    RetrievalSettings,
+    SystemName,
+    TopKSettings,
+)
 from kellgren.config.settings import SupervisionName
 from kellgren.config.study import AnalysisSettings, Study, read_study
 
@@ -22,9 +27,11 @@ __all__ = [
     "PhantomSettings",
     "PreparationSettings",
     "RadiomicsSettings",
+    "RetrievalSettings",
     "Study",
     "SupervisionName",
     "SystemName",
+    "TopKSettings",
     "TrainingSettings",
     "read_study",
 ]

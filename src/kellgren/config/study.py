@@ -15,7 +15,7 @@ from kellgren.config.networks import (
     ExplanationSettings,
     TrainingSettings,
 )
-from kellgren.config.radiomics import RadiomicsSettings
+from kellgren.config.radiomics import RadiomicsSettings, RetrievalSettings, TopKSettings
 from kellgren.config.settings import Seed, Settings, Share, SupervisionName
 from kellgren.faults import InputError
 
@@ -142,6 +142,8 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "explanation": ExplanationSettings,
         "analysis": AnalysisSettings,
         "radiomics": RadiomicsSettings,
+        "radiomics.top_k": TopKSettings,
+        "radiomics.retrieval": RetrievalSettings,
     }
     name = ".".join(str(part) for part in location)
     return sorted(tables.get(name, BackboneSettings).model_fields)
