@@ -8,7 +8,12 @@ from kellgren.config.networks import (
     ExplanationSettings,
     TrainingSettings,
 )
-from kellgren.config.radiomics import RadiomicsSettings, SystemName
+from kellgren.config.radiomics import (
+    RadiomicsSettings,
+    RetrievalSettings,
+    SystemName,
+    TopKSettings,
+)
 from kellgren.config.study import AnalysisSettings, Study, read_study
 from kellgren.config.supervision import SUPERVISIONS, Supervision
 
@@ -23,9 +28,11 @@ __all__ = [
     "PhantomSettings",
     "PreparationSettings",
     "RadiomicsSettings",
+    "RetrievalSettings",
     "Study",
     "Supervision",
     "SystemName",
+    "TopKSettings",
     "TrainingSettings",
     "read_study",
 ]

@@ -15,7 +15,7 @@ from kellgren.config.networks import (
     ExplanationSettings,
     TrainingSettings,
 )
-from kellgren.config.radiomics import RadiomicsSettings
+from kellgren.config.radiomics import RadiomicsSettings, RetrievalSettings, TopKSettings
 from kellgren.config.settings import RunPart, Seed, Settings, Share
 from kellgren.config.supervision import SUPERVISIONS, Supervision
 from kellgren.faults import InputError
@@ -155,6 +155,8 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "analysis": AnalysisSettings,
         "radiomics": RadiomicsSettings,
         "supervision": Supervision,
+        "radiomics.top_k": TopKSettings,
+        "radiomics.retrieval": RetrievalSettings,
     }
     name = ".".join(str(part) for part in location)
     name = "supervision" if location[:1] == ("supervision",) else name

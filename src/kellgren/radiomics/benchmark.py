@@ -3,7 +3,32 @@
 from functools import partial
 
 from kellgren.radiomics import linear
-from kellgren.radiomics.systems import System
+from kellgren.radiomics.systems import Fitted, Material, System, Watch
+
+
+def _top_k(material: Material, task: str, *, seed: int, watch: Watch) -> Fitted:
+    from kellgren.radiomics.top_k import top_k
+
+    return top_k(material, task, seed=seed, watch=watch)
+
+
+def _top_k_released(material: Material, task: str, *, seed: int, watch: Watch) -> Fitted:
+    from kellgren.radiomics.top_k import top_k_released
+
+    return top_k_released(material, task, seed=seed, watch=watch)
+
+
+def _retrieval(material: Material, task: str, *, seed: int, watch: Watch) -> Fitted:
+    from kellgren.radiomics.retrieval import retrieval
+
+    return retrieval(material, task, seed=seed, watch=watch)
+
+
+def _retrieval_released(material: Material, task: str, *, seed: int, watch: Watch) -> Fitted:
+    from kellgren.radiomics.retrieval import retrieval_released
+
+    return retrieval_released(material, task, seed=seed, watch=watch)
+
 
 SYSTEMS: dict[str, System] = {
     "demographics": partial(linear.tuned, linear.LOGISTIC, linear.person),
@@ -14,6 +39,10 @@ SYSTEMS: dict[str, System] = {
     "all_radiomics": partial(linear.tuned, linear.LOGISTIC, linear.features),
     "all_radiomics_ordinal": partial(linear.tuned, linear.ORDINAL, linear.features),
     "all_radiomics_refit": linear.refit,
+    "top_k": _top_k,
+    "top_k_released": _top_k_released,
+    "retrieval": _retrieval,
+    "retrieval_released": _retrieval_released,
 }
 """How each system is fitted. Those that need torch import it when they are called."""
 

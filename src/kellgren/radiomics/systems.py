@@ -133,7 +133,10 @@ def _write(run: Run, task: str, material: Material, fitted: Fitted, asked: dict[
 
 def _asked(run: Run, material: Material) -> dict[str, Any]:
     graded = sorted((case.case_id, case.kl, case.split) for case in material.cases)
-    settings = material.settings.model_dump(mode="json", exclude={"features", "systems", "tasks"})
+    others = {"top_k", "retrieval"} - {run.backbone.removesuffix("_released")}
+    settings = material.settings.model_dump(
+        mode="json", exclude={"features", "systems", "tasks", *others}
+    )
     return {
         "run": run.name,
         "radiomics": settings,
