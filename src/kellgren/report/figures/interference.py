@@ -58,8 +58,8 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
     stages = [stage for stage in dict.fromkeys(rows["stage"]) if stage != WHOLE]
     for i, stage in enumerate(stages):
         mean = rows[rows["stage"] == stage].groupby("epoch")["cosine"].mean()
-        look = {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i // len(COLOURS) % 4]}
-        axis.plot(mean.index, mean.to_numpy(), linewidth=0.8, label=stage, **look)
+        colour, style = COLOURS[i % len(COLOURS)], STYLES[i // len(COLOURS) % len(STYLES)]
+        axis.plot(mean.index, mean.to_numpy(), style, color=colour, linewidth=0.8, label=stage)
     mean = rows[rows["stage"] == WHOLE].groupby("epoch")["cosine"].mean()
     axis.plot(mean.index, mean.to_numpy(), color=INK, linewidth=1.6)
     axis.legend(fontsize=SMALL, loc="lower right", ncols=2, handlelength=1.4, columnspacing=0.8)
