@@ -1,5 +1,5 @@
 import shutil
-from functools import partial
+from functools import cache
 
 import nibabel
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 
 from kellgren.config import BackboneSettings, ExplanationSettings, TrainingSettings
 from kellgren.exemplars import read_exemplars
+from kellgren.files import write_text
 from kellgren.learn.explain import exemplar_cases, explain
 from kellgren.learn.predict import predict
 from kellgren.learn.train import train
@@ -31,6 +32,32 @@ def finished(store, knees, tmp_path_factory) -> Run:
     settings = ExplanationSettings()
     explain(run, store, knees[10:], settings=settings, exemplars=kept, device=CPU)
     return run
+
+
+@pytest.fixture(scope="module")
+def explained(finished, store, knees, tmp_path_factory):
+    """The run, explained by a method without being stopped."""
+
+    @cache
+    def by(method: str) -> Run:
+        run = Run.at(
+            shutil.copytree(finished.folder, tmp_path_factory.mktemp(method) / finished.name)
+        )
+        explain_test_knees(run, store, knees, method=method)
+        return run
+
+    return by
+
+
+def explain_test_knees(run, store, knees, *, method, watch=lambda done: None) -> None:
+    settings = ExplanationSettings(method=method, copies=2)
+    kept = exemplar_cases(store, knees[10:])
+    explain(run, store, knees[10:], settings=settings, exemplars=kept, device=CPU, watch=watch)
+
+
+def files_of(run: Run) -> dict[str, bytes]:
+    paths = [run.overlap, run.exemplars, *run.saliency.glob("*.nii.gz")]
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def test_predictions_hold_logits_of_both_heads_for_both_splits(finished, knees):
@@ -95,27 +122,63 @@ def test_kept_maps_lie_on_the_scans_own_grid(finished, knees):
     assert saliency.get_fdata().max() > 0
 
 
-def test_explaining_goes_on_after_the_last_whole_batch(finished, store, knees, tmp_path):
-    whole, kept = finished.overlap.read_bytes(), finished.exemplars.read_bytes()
-    again = Run.at(shutil.copytree(finished.folder, tmp_path / finished.name))
+@pytest.mark.parametrize("stopped", [6, 8], ids=["inside a batch", "between batches"])
+@pytest.mark.parametrize("method", ["gradient", "noisy_gradient_input"])
+def test_explaining_goes_on_after_the_last_knee(explained, store, knees, tmp_path, method, stopped):
+    whole = explained(method)
+    again = Run.at(shutil.copytree(whole.folder, tmp_path / whole.name))
     again.overlap.unlink()
-    cases, settings = knees[10:], ExplanationSettings()
-    chosen = exemplar_cases(store, cases)
 
     def stop(done: int) -> None:
-        if done == 8:
+        if done == stopped:
             raise KeyboardInterrupt
 
-    ask = partial(explain, again, store, cases, settings=settings, exemplars=chosen, device=CPU)
     with pytest.raises(KeyboardInterrupt):
-        ask(watch=stop)
+        explain_test_knees(again, store, knees, method=method, watch=stop)
     assert not again.overlap.exists()
+    assert again.unfinished_overlap.read_text().count("\n") == 1 + 2 * stopped
     seen: list[int] = []
-    ask(watch=seen.append)
-    assert seen == [10]
-    assert again.overlap.read_bytes() == whole
-    assert len(read_exemplars(again.exemplars)) == len(read_exemplars(finished.exemplars))
-    assert again.exemplars.read_bytes() == kept
+    explain_test_knees(again, store, knees, method=method, watch=seen.append)
+    assert seen == list(range(stopped + 1, 11))
+    assert files_of(again) == files_of(whole)
+
+
+def test_a_knee_whose_picture_was_written_and_whose_row_was_not_is_explained_once_more(
+    explained, store, knees, tmp_path, monkeypatch
+):
+    whole = explained("gradient")
+    again = Run.at(shutil.copytree(whole.folder, tmp_path / whole.name))
+    again.overlap.unlink()
+    kept = {e.case_id for e in read_exemplars(whole.exemplars)}
+    pictured = next(case.case_id for case in knees[12:] if case.case_id in kept)
+
+    def fail(path, text):
+        if f"\n{pictured}," in text:
+            raise KeyboardInterrupt
+        write_text(path, text)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("kellgren.learn.explain.write_text", fail)
+        with pytest.raises(KeyboardInterrupt):
+            explain_test_knees(again, store, knees, method="gradient")
+    assert pictured in {e.case_id for e in read_exemplars(again.exemplars)}
+    explain_test_knees(again, store, knees, method="gradient")
+    assert files_of(again) == files_of(whole)
+
+
+def test_explaining_that_was_stopped_does_not_pass_for_what_stood_before(
+    explained, store, knees, tmp_path
+):
+    whole = explained("gradient")
+    again = Run.at(shutil.copytree(whole.folder, tmp_path / whole.name))
+
+    def stop(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explain_test_knees(again, store, knees, method="noisy_gradient_input", watch=stop)
+    explain_test_knees(again, store, knees, method="gradient")
+    assert files_of(again) == files_of(whole)
 
 
 def test_explaining_again_with_other_settings_is_done_anew(finished, store, knees):

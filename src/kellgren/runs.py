@@ -111,7 +111,7 @@ class Run:
 
     @property
     def unfinished_overlap(self) -> Path:
-        """`overlap.part.csv`: overlaps of the batches explained so far; removed at the end."""
+        """`overlap.part.csv`: overlaps of the knees explained so far; removed at the end."""
         return self.folder / "overlap.part.csv"
 
     @property

@@ -1,6 +1,6 @@
 """Saliency of each head, and how it lies on the cartilage (section 3.5.3)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -25,6 +25,8 @@ from kellgren.runs import Run
 from kellgren.store import Prepared, Store
 from kellgren.volume import read_scan, to_scan_grid, write_nifti
 
+Maps = dict[str, Float[np.ndarray, "d h w"]]  # of one knee, by head
+
 
 def explain(
     run: Run,
@@ -39,7 +41,9 @@ def explain(
     """Write `overlap.csv`, `exemplars.npz` and the exemplars' maps in `saliency/`.
 
     Nothing is done where the overlaps stand and were made with the same settings; work that was
-    stopped goes on after its last whole batch.
+    stopped goes on after its last knee. The batch that was cut short is explained again, because
+    the last bits of a map, and the noise of the noisy methods, depend on the batch; the knees of it
+    that are written are left as they are.
 
     Args:
         run: A trained run.
@@ -63,21 +67,20 @@ def explain(
         model = load_model(run, device=device)
         tasks = list(weighted_tasks(tasks_of(run), training))
         done = max(text.count("\n") - 1, 0) // len(tasks)
-        left = masked[done:]
+        ready = done % training.batch_size  # knees of the batch that was cut short
+        left = masked[done - ready :]
         for batch in batches(store, left, batch_size=training.batch_size, device=device):
-            maps, rows = METHODS[settings.method](model, batch.image, tasks, settings), []
-            for case, knee, head, saliency in _each(store, batch, maps):
-                where = _measures(knee, saliency, labels=store.cartilage, settings=settings)
-                rows.append({"case_id": case.case_id, "head": head, **where})
+            maps = METHODS[settings.method](model, batch.image, tasks, settings)
+            for case, knee, of_heads in _each(store, batch, maps, start=ready):
                 if case.case_id in exemplars:
-                    pictures.append(_exemplar(run, case, knee, head, saliency, store.cartilage))
-                    _write_map(run, case, knee, head, saliency)
-            write_exemplars(run.exemplars, pictures)
-            text += pd.DataFrame(rows).to_csv(index=False, header=not text, lineterminator="\n")
-            write_text(run.unfinished_overlap, text)
-            done += len(batch.cases)
-            watch(done)
-    write_exemplars(run.exemplars, pictures)
+                    pictures += _pictures(run, case, knee, of_heads, store.cartilage)
+                    write_exemplars(run.exemplars, pictures)
+                rows = _rows(case, knee, of_heads, store, settings)
+                text += rows.to_csv(index=False, header=not text, lineterminator="\n")
+                write_text(run.unfinished_overlap, text)
+                done += 1
+                watch(done)
+            ready = 0
     write_text(run.overlap, text)
     write_json(run.settings_file, {**run.record(), "explained": asked})
     run.unfinished_overlap.unlink(missing_ok=True)
@@ -89,7 +92,9 @@ def _so_far(run: Run, asked: dict[str, object]) -> tuple[str, list[Exemplar]]:
         text = run.unfinished_overlap.read_text(encoding="utf-8")
         return text, [e for e in read_exemplars(run.exemplars) if f"\n{e.case_id}," in text]
     run.unfinished_overlap.unlink(missing_ok=True)
-    write_json(run.settings_file, {**run.record(), "explaining": asked})
+    record = {key: value for key, value in run.record().items() if key != "explained"}
+    write_json(run.settings_file, {**record, "explaining": asked})  # the pictures are others soon
+    write_exemplars(run.exemplars, [])
     return "", []
 
 
@@ -117,12 +122,33 @@ def exemplar_cases(
 
 
 def _each(
-    store: Store, batch: Batch, maps: dict[str, Float[Tensor, "n d h w"]]
-) -> Iterator[tuple[Case, Prepared, str, Float[np.ndarray, "d h w"]]]:
-    for i, case in enumerate(batch.cases):
-        knee = store.load(case.case_id)
-        for head, saliency in maps.items():
-            yield case, knee, head, saliency[i].cpu().numpy()
+    store: Store, batch: Batch, maps: Mapping[str, Float[Tensor, "n d h w"]], *, start: int
+) -> Iterator[tuple[Case, Prepared, Maps]]:
+    """Each knee of a batch from the given place on, with the map of each head."""
+    for i in range(start, len(batch.cases)):
+        of_heads = {head: saliency[i].cpu().numpy() for head, saliency in maps.items()}
+        yield batch.cases[i], store.load(batch.cases[i].case_id), of_heads
+
+
+def _rows(
+    case: Case, knee: Prepared, maps: Maps, store: Store, settings: ExplanationSettings
+) -> pd.DataFrame:
+    """Rows of `overlap.csv` of one knee, one a head."""
+    measured = {
+        head: _measures(knee, saliency, labels=store.cartilage, settings=settings)
+        for head, saliency in maps.items()
+    }
+    keys = {head: {"case_id": case.case_id, "head": head} for head in maps}
+    return pd.DataFrame([keys[head] | measured[head] for head in maps])
+
+
+def _pictures(
+    run: Run, case: Case, knee: Prepared, maps: Maps, labels: tuple[int, ...]
+) -> list[Exemplar]:
+    """Pictures of one knee, one a head; its maps are written beside them."""
+    for head, saliency in maps.items():
+        _write_map(run, case, knee, head, saliency)
+    return [_exemplar(run, case, knee, head, values, labels) for head, values in maps.items()]
 
 
 def cartilage_of(knee: Prepared, labels: tuple[int, ...]) -> Bool[np.ndarray, "d h w"]:
