@@ -70,12 +70,12 @@ class TestSampling:
         again = resample(50, resamples=300, rng=np.random.default_rng(1))
         np.testing.assert_array_equal(again.counts, drawn.counts)
 
-    def test_large_cohorts_do_not_overflow(self):
-        n = 66_000  # 2 x positives x negatives is beyond 32 bits
+    @pytest.mark.parametrize("n", [33_000, 66_000])
+    def test_large_cohorts_do_not_overflow(self, n):  # 16 bits; 2 x positives x negatives 32 bits
         p = made_predictions(kl=np.arange(n) % 5)
-        drawn = Resamples(np.ones((n, 2), dtype=np.int64), 2)
-        assert sampled(oa_auc, p, drawn) == pytest.approx(oa_auc(p), abs=1e-12)
-        assert resample(n, resamples=1, rng=np.random.default_rng(0)).counts.dtype == np.int64
+        drawn = resample(n, resamples=1, rng=np.random.default_rng(0))
+        repeated = p.take(np.repeat(np.arange(n), drawn.counts[:, 0]))
+        assert sampled(oa_auc, p, drawn)[0] == pytest.approx(oa_auc(repeated), abs=1e-12)
 
 
 class TestMeans:

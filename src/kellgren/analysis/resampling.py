@@ -7,9 +7,11 @@ repeated cases, ties included.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_array
 
 from kellgren.analysis.performance import (
     KL_METRICS,
@@ -27,11 +29,11 @@ from kellgren.tables import Predictions
 Counts = Int[np.ndarray, "n b"]
 Samples = Float[np.ndarray, " b"]
 
+MOST_CASES_IN_INT16 = 32_767  # a resample holds no more of any group
 # Twice the Mann-Whitney count is at most n^2 / 2, which stays below 2^31 up to this many cases.
 MOST_CASES_IN_INT32 = 65_535
-MOST_CASES_IN_FLOAT32 = 1 << 24
 SPARE = 100  # one resample in so many may be undefined
-BLOCK_ENTRIES = 1 << 19  # entries of a block of resamples that stay in the processor's cache
+BLOCK_ENTRIES = 1 << 19  # entries of a block that stays in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,7 @@ def resample(n: int, *, resamples: int, rng: np.random.Generator) -> Resamples:
         rng: Source of randomness; the same seed gives the same resamples.
     """
     total = resamples + max(1, resamples // SPARE)
-    dtype = np.int32 if n <= MOST_CASES_IN_INT32 else np.int64
-    counts = np.empty((n, total), dtype=dtype)
+    counts = np.empty((n, total), dtype=np.int16 if n <= MOST_CASES_IN_INT16 else np.int32)
     for block in _blocks(n, total):
         drawn = rng.integers(n, size=(block.stop - block.start, n), dtype=np.int32)
         counts[:, block] = np.stack([np.bincount(row, minlength=n) for row in drawn], axis=1)
@@ -93,17 +94,10 @@ def sampled(metric: Metric, predictions: Predictions, resamples: Resamples) -> S
     The metrics of Table 1 are computed for all resamples at once. Any other metric is called
     once a resample.
     """
-    counts = resamples.counts
     if metric in SAMPLED:
-        of_block = SAMPLED[metric]
-        return np.concatenate(
-            [
-                of_block(predictions, np.ascontiguousarray(counts[:, block]))
-                for block in _blocks(*counts.shape)
-            ]
-        )
+        return SAMPLED[metric](predictions, resamples.counts)
     cases = np.arange(len(predictions))
-    return np.array([metric(predictions.take(np.repeat(cases, c))) for c in counts.T])
+    return np.array([metric(predictions.take(np.repeat(cases, c))) for c in resamples.counts.T])
 
 
 def sampled_means(
@@ -120,23 +114,33 @@ def sampled_means(
 def sampled_auc(
     positive: Bool[np.ndarray, " n"], score: Float[np.ndarray, " n"], counts: Counts
 ) -> Samples:
-    """AUC on every resample: for each positive, the counts of the negatives below and tied."""
+    """AUC on every resample: for each positive, the counts of the negatives below and tied.
+
+    Positives between the same two negatives beat the same ones: they are summed first, and then
+    multiplied together.
+    """
     if 2 * int(positive.sum()) < len(positive):  # the running sum goes over the smaller class
         positive, score = ~positive, -score
-    negatives = np.flatnonzero(~positive)[np.argsort(score[~positive], kind="stable")]
-    positives = np.flatnonzero(positive)[np.argsort(score[positive], kind="stable")]
-    below = np.searchsorted(score[negatives], score[positives], side="left")
-    not_above = np.searchsorted(score[negatives], score[positives], side="right")
-    up_to = np.zeros((len(negatives) + 1, counts.shape[1]), dtype=counts.dtype)
-    np.take(counts, negatives, axis=0, out=up_to[1:], mode="clip")
-    np.cumsum(up_to, axis=0, out=up_to)
-    tied = bool((below != not_above).any())
-    beaten = up_to[below] + up_to[not_above] if tied else up_to[below]
-    drawn = counts[positives]
-    wins = np.einsum("ij,ij->j", drawn, beaten)
-    pairs = drawn.sum(axis=0, dtype=counts.dtype) * up_to[-1].astype(np.int64)
+    values = np.unique(score[~positive])
+    if not len(values):
+        return np.full(counts.shape[1], np.nan)
+    level = np.searchsorted(values, score, side="right") - 1  # -1 below all negatives
+    tied = positive & (level >= 0) & (values[level] == score)
+    wide = np.int32 if len(counts) <= MOST_CASES_IN_INT32 else np.int64
+    dtype = np.result_type(counts.dtype, wide)
+    below, twice = np.zeros((2, counts.shape[1]), dtype=dtype)
+    sides = [_summed_by(level, of, counts.dtype) for of in (~positive, positive, tied)]
+    for block in _blocks(counts.shape[1], len(values)):
+        negatives, positives, even = (side[block] @ counts for side in sides)
+        up_to = negatives.astype(dtype)
+        up_to[0] += below
+        for i in range(1, len(up_to)):  # np.cumsum goes by column, which is slow
+            up_to[i] += up_to[i - 1]
+        below = up_to[-1]
+        twice += 2 * np.einsum("ij,ij->j", positives, up_to)
+        twice -= np.einsum("ij,ij->j", even, negatives, dtype=dtype)
     with np.errstate(invalid="ignore"):
-        return np.asarray(wins / ((2 if tied else 1) * pairs))
+        return np.asarray(twice / (2 * sums_over(positive, counts) * below))
 
 
 def sampled_confusion(
@@ -150,12 +154,9 @@ def sampled_confusion(
 def sums_over(
     members: Bool[np.ndarray, "m n"] | Bool[np.ndarray, " n"], counts: Counts
 ) -> Int[np.ndarray, "m b"] | Int[np.ndarray, " b"]:
-    """How many cases of each group every resample holds, by one product of matrices.
-
-    The numbers are whole and at most n: 24 bits of a float32 hold them up to 16 million cases.
-    """
-    dtype = np.float32 if len(counts) < MOST_CASES_IN_FLOAT32 else np.float64
-    return np.asarray((members.astype(dtype) @ counts.astype(dtype)).astype(np.int64))
+    """How many cases of each group every resample holds, by one product of matrices."""
+    summing = csr_array(np.atleast_2d(members), dtype=counts.dtype)
+    return (summing @ counts).astype(np.int64).reshape(*members.shape[:-1], counts.shape[1])
 
 
 def sampled_oa_auc(predictions: Predictions, counts: Counts) -> Samples:
@@ -205,6 +206,15 @@ SAMPLED: dict[Metric, Callable[[Predictions, Counts], Samples]] = {
     KL_METRICS["accuracy"]: sampled_kl_accuracy,
     KL_METRICS["macro_f1"]: sampled_kl_macro_f1,
 }
+
+
+def _summed_by(
+    level: Int[np.ndarray, " n"], cases: Bool[np.ndarray, " n"], dtype: np.dtype[Any]
+) -> csr_array:
+    """Matrix that sums counts of some cases by their level; those of level -1 are left out."""
+    rows = np.flatnonzero(cases & (level >= 0))
+    ones, shape = np.ones(len(rows), dtype=dtype), (int(level.max()) + 1, len(level))
+    return csr_array((ones, (level[rows], rows)), shape=shape)
 
 
 def _blocks(n: int, total: int) -> Iterator[slice]:
