@@ -13,7 +13,7 @@ from kellgren.analysis.geometry import severity_axis
 from kellgren.analysis.ordering import order
 from kellgren.config import Study
 from kellgren.exemplars import Exemplar
-from kellgren.results import COLUMNS, tidy
+from kellgren.results import COLUMNS, bounds_of, tidy
 from kellgren.runs import Run
 from kellgren.study import StudyResult, analyze
 from kellgren.tables import Features
@@ -144,16 +144,22 @@ def made_order(seed: int, *, cases: int) -> pd.DataFrame:
         rng = np.random.default_rng([BACKBONES.index(backbone), SUPERVISIONS.index(supervision)])
         keys = {"backbone": backbone, "supervision": supervision, "seed": seed, "n": cases}
         for axis, noise in (("test", 1.5), ("train", 1.6), ("supervised", 1.0)):
-            rows.append(
-                {**keys, "axis": axis, **asdict(order(kl + rng.normal(0, noise, cases), kl))}
-            )
+            values = asdict(order(kl + rng.normal(0, noise, cases), kl))
+            rows.append({**keys, "axis": axis, **values, **made_ends(values)})
     return tidy("order", rows)
+
+
+def made_ends(values: dict[str, float]) -> dict[str, float]:
+    """An interval about each value."""
+    lows = {bounds_of(name)[0]: value - 0.1 for name, value in values.items()}
+    return lows | {bounds_of(name)[1]: value + 0.05 for name, value in values.items()}
 
 
 def made_representation(seed: int, *, cases: int) -> pd.DataFrame:
     """Shapes of feature spaces."""
     found = {"triplet_order": 0.6, "straightness": 0.9, "participation_ratio": 1.3}
-    found |= {"effective_rank": 1.6, "similarity_rho": 0.5, "similarity_p": 0.001}
+    found |= {"effective_rank": 1.6, "similarity_rho": 0.5}
+    found |= {**made_ends(found), "similarity_p": 0.001}
     rows = [
         {"backbone": b, "supervision": s, "seed": seed, "n": cases, "features": 6, **found}
         for b, s in product(BACKBONES, SUPERVISIONS)
@@ -166,12 +172,12 @@ def made_similarity(seeds: tuple[int, ...], *, cases: int) -> pd.DataFrame:
     rows = []
     for seed in seeds:
         pair = {"model": f"m3t-dual-s{seed}", "reference": f"m3t-single_kl-s{seed}"}
-        rows.append(
-            {**pair, "differ_in": "supervision", "cka": 0.8, "cka_debiased": 0.7, "n": cases}
-        )
+        values = {"cka": 0.8, "cka_debiased": 0.7}
+        rows.append({**pair, "differ_in": "supervision", **values, **made_ends(values), "n": cases})
     for other in seeds[1:]:
         pair = {"model": f"m3t-dual-s{seeds[0]}", "reference": f"m3t-dual-s{other}"}
-        rows.append({**pair, "differ_in": "seed", "cka": 0.9, "cka_debiased": 0.85, "n": cases})
+        values = {"cka": 0.9, "cka_debiased": 0.85}
+        rows.append({**pair, "differ_in": "seed", **values, **made_ends(values), "n": cases})
     return tidy("similarity", rows)
 
 

@@ -1,22 +1,13 @@
-"""Order of the grades among the features, and likeness of features."""
+"""Order of the grades along an axis of the features."""
+
+from dataclasses import asdict
 
 import numpy as np
 import pytest
-from scipy.spatial.distance import pdist
-from scipy.stats import spearmanr
 
-from kellgren.analysis.geometry import principal_axis
-from kellgren.analysis.ordering import (
-    effective_rank,
-    grade_similarity,
-    order,
-    participation_ratio,
-    straightness,
-    supervised_axis,
-    triplet_order,
-)
-from kellgren.analysis.similarity import debiased_cka, linear_cka
-from kellgren.faults import InputError
+from kellgren.analysis.geometry import oriented, principal_axis
+from kellgren.analysis.ordering import order, refitted_scores, sampled_order, supervised_axis
+from kellgren.analysis.resampling import resample
 from kellgren.tables import Features
 
 GRADES = np.repeat(np.arange(5), [21, 12, 22, 28, 15])
@@ -24,6 +15,11 @@ GRADES = np.repeat(np.arange(5), [21, 12, 22, 28, 15])
 
 def rng(seed=0):
     return np.random.default_rng(seed)
+
+
+def repeated(counts):
+    """Rows of each resample, a case standing as often as it was drawn."""
+    return [np.repeat(np.arange(len(counts)), count) for count in counts.T]
 
 
 def made(*, signal=1.0, f=8, seed=0):
@@ -59,70 +55,44 @@ class TestOrder:
         assert axes[0] > axes[1]
 
 
-class TestTriplets:
-    def test_places_on_a_line_are_all_in_order(self):
-        z = GRADES[:, None].astype(float)
-        assert triplet_order(z, GRADES, rng=rng()) == 1.0
+class TestSampledOrder:
+    @pytest.mark.parametrize("decimals", [0, 1, 9])
+    @pytest.mark.parametrize("refitted", [False, True], ids=["one axis", "an axis a resample"])
+    def test_all_at_once_is_the_order_of_the_repeated_cases(self, decimals, refitted):
+        drawn = resample(98, resamples=40, rng=rng(1))
+        noise = rng(2).normal(size=drawn.counts.shape if refitted else (98, 1))
+        score = (0.5 * GRADES[:, None] + noise).round(decimals)
+        found = sampled_order(score, GRADES, drawn.counts)
+        every = np.broadcast_to(score, drawn.counts.shape)
+        for b, rows in enumerate(repeated(drawn.counts)):
+            for name, value in asdict(order(every[rows, b], GRADES[rows])).items():
+                assert found[name][b] == pytest.approx(value, abs=1e-12)
 
-    def test_features_that_do_not_know_the_grade_are_near_one_third(self):
-        found = [triplet_order(rng(s).normal(size=(98, 5)), GRADES, rng=rng()) for s in range(20)]
-        assert np.mean(found) == pytest.approx(1 / 3, abs=5 * np.std(found) / np.sqrt(20))
+    def test_an_absent_grade_leaves_only_what_needs_it_without_a_value(self):
+        counts = np.array([[0, 1], [2, 1], [1, 1], [1, 1], [1, 1]])
+        found = sampled_order(np.arange(5.0)[:, None], np.arange(5), counts)
+        assert np.isnan(found["auc_01"]).tolist() == [True, False]
+        assert found["auc_12"].tolist() == [1.0, 1.0]
+        assert found["rho_kl"] == pytest.approx([1.0, 1.0])
 
-    def test_two_grades_have_no_triplet(self):
-        assert np.isnan(triplet_order(np.eye(4), np.array([0, 0, 1, 1]), rng=rng()))
-
-
-class TestShape:
-    def test_a_line_is_straight_and_a_way_back_is_not(self):
-        z = np.array([[0.0], [1], [2], [3], [4]])
-        assert straightness(z, np.arange(5)) == 1.0
-        assert straightness(z, np.array([0, 4, 2, 3, 1])) < 1.0
-        assert np.isnan(straightness(z[:4], np.arange(4)))
-
-    def test_variance_along_one_axis_is_one_dimension_and_even_variance_is_all(self):
-        line = np.outer(np.arange(9.0), np.ones(4))
-        even = np.vstack([np.eye(4), -np.eye(4)])
-        assert [participation_ratio(z) for z in (line, even)] == pytest.approx([1, 4])
-        assert [effective_rank(z) for z in (line, even)] == pytest.approx([1, 4])
-        assert np.isnan(
-            [participation_ratio(np.ones((4, 3))), effective_rank(np.ones((4, 3)))]
-        ).all()
-
-
-class TestGradeSimilarity:
-    def test_it_is_the_spearman_correlation_over_pairs(self):
-        cases = made(signal=0.3)
-        found = grade_similarity(cases.z, GRADES, rng=rng(), permutations=50)
-        expected = spearmanr(pdist(cases.z), pdist(GRADES[:, None], "cityblock")).statistic
-        assert found.rho == pytest.approx(expected, abs=1e-12)
-        assert found.p == 1 / 51
-
-    def test_shuffled_labels_are_inside_chance_although_there_are_4753_pairs(self):
-        z = made().z
-        p = [
-            grade_similarity(z, rng(s).permutation(GRADES), rng=rng(s), permutations=99).p
-            for s in range(40)
-        ]
-        assert np.mean(np.array(p) <= 0.05) <= 0.05 + 5 * np.sqrt(0.05 * 0.95 / 40)
-
-    def test_one_grade_has_no_similarity(self):
-        assert np.isnan(grade_similarity(np.eye(3), np.zeros(3, dtype=int), rng=rng()).rho)
+    def test_a_score_that_does_not_vary_has_no_correlation_and_one_that_is_missing_nothing(self):
+        counts = np.array([[1, 2], [1, 0]])
+        flat = sampled_order(np.array([[0.1], [0.1]]), np.array([1, 2]), counts)
+        assert np.isnan([flat["rho_kl"], flat["tau_kl"], flat["eta2_kl"]]).all()
+        assert flat["auc_12"][0] == 0.5
+        missing = sampled_order(np.full((2, 1), np.nan), np.array([1, 2]), counts)
+        assert np.isnan(list(missing.values())).all()
 
 
-class TestCka:
-    def test_a_rotation_a_scale_and_a_shift_change_nothing(self):
-        z = made().z
-        turned = 3 * z @ np.linalg.qr(rng().normal(size=(8, 8)))[0] + 5
-        assert [f(z, turned) for f in (linear_cka, debiased_cka)] == pytest.approx([1, 1])
-
-    def test_only_the_debiased_one_knows_unrelated_wide_features(self):
-        pairs = [
-            (rng(s).normal(size=(98, 500)), rng(s + 99).normal(size=(98, 500))) for s in range(5)
-        ]
-        assert min(linear_cka(*pair) for pair in pairs) > 0.7
-        assert abs(np.mean([debiased_cka(*pair) for pair in pairs])) < 0.05
-
-    def test_three_cases_are_refused_and_constant_features_have_none(self):
-        with pytest.raises(InputError, match="3 cases"):
-            debiased_cka(np.eye(3), np.eye(3))
-        assert np.isnan(linear_cka(np.ones((5, 2)), np.eye(5)))
+class TestRefitting:
+    @pytest.mark.parametrize("f", [8, 200])
+    @pytest.mark.parametrize("turned_by", ["train", "resample"])
+    def test_scores_are_those_of_the_axis_of_the_repeated_cases(self, f, turned_by):
+        cases, train = made(signal=0.3, f=f, seed=3), made(signal=0.3, f=f, seed=4)
+        drawn = resample(98, resamples=20, rng=rng(5))
+        by_train = turned_by == "train"
+        found = refitted_scores(cases, drawn.counts, oriented_on=train if by_train else None)
+        for b, rows in enumerate(repeated(drawn.counts)):
+            again = Features(cases.case_id[rows], cases.split[rows], GRADES[rows], cases.z[rows])
+            score = oriented(principal_axis(again.z), train if by_train else again).score(cases.z)
+            assert found[:, b] - found[:, b].mean() == pytest.approx(score - score.mean(), abs=1e-8)

@@ -1,6 +1,6 @@
 """What the further measures say of one run, as rows: beyond Tables 1 to 3 of the paper."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 
@@ -30,27 +30,44 @@ from kellgren.analysis.hierarchy import (
     has_two_heads,
     net_benefits,
 )
+from kellgren.analysis.jackknife import jackknife_interval, left_out
 from kellgren.analysis.noise import noise_ceiling, read_again, scores_under
-from kellgren.analysis.ordering import (
-    effective_rank,
-    grade_similarity,
-    order,
-    participation_ratio,
-    straightness,
-    supervised_axis,
-    triplet_order,
-)
+from kellgren.analysis.ordering import order, refitted_scores, sampled_order, supervised_axis
 from kellgren.analysis.ordinal import ORDINAL, ordinal_performance
 from kellgren.analysis.performance import OA_METRICS
+from kellgren.analysis.representation import (
+    effective_rank,
+    grade_similarity,
+    participation_ratio,
+    sampled_dimensions,
+    sampled_similarity,
+    sampled_straightness,
+    sampled_triplet_order,
+    straightness,
+    triplet_order,
+)
 from kellgren.analysis.resampling import Resamples, sampled_means
-from kellgren.analysis.similarity import debiased_cka, linear_cka
+from kellgren.analysis.similarity import (
+    FEWEST_CASES,
+    debiased_cka,
+    linear_cka,
+    sampled_cka,
+    sampled_debiased_cka,
+)
 from kellgren.analysis.strata import strata, stratum_scores
 from kellgren.evidence import Evidence, Row
 from kellgren.labels import KL_GRADES, oa_from_kl
+from kellgren.results import bounds_of
 from kellgren.tables import Predictions
 
 FOLDS = 5
-FEWEST_FOR_CKA = 4
+FEATURE_RESAMPLES = 2000  # of the resamples of a study, the first so many for its features
+RANGES = {
+    "straightness": (0.0, 1.0),
+    "participation_ratio": (1.0, np.inf),
+    "effective_rank": (1.0, np.inf),
+    "cka": (0.0, 1.0),
+}
 
 
 def ordinal_rows(found: Evidence, resamples: Resamples) -> list[Row]:
@@ -61,9 +78,7 @@ def ordinal_rows(found: Evidence, resamples: Resamples) -> list[Row]:
     for metric, value in ordinal_performance(found.predictions).items():
         row = {**found.keys, "metric": metric, "value": value, "n": len(found.predictions)}
         samples = ORDINAL[metric](found.predictions, resamples.counts)
-        if resamples.suffice(samples):
-            kept, _ = resamples.defined(samples)
-            row["ci_low"], row["ci_high"] = np.percentile(kept, [2.5, 97.5]).tolist()
+        row["ci_low"], row["ci_high"] = resamples.interval(samples)
         rows.append(row)
     return rows
 
@@ -145,50 +160,72 @@ def decision_rows(found: Evidence, resamples: Resamples) -> list[Row]:
     ]
 
 
-def order_rows(found: Evidence) -> list[Row]:
-    """How PC1 and a supervised axis order the test cases.
+def order_rows(found: Evidence, resamples: Resamples) -> list[Row]:
+    """How PC1 and a supervised axis order the test cases, with percentile intervals.
 
-    The axis "test" is fitted on the cases that it is measured on; "train" and "supervised", from
-    the centroid of grade 0 to that of grade 4, are fitted on the training split.
+    The axis "test" is fitted on the cases that it is measured on, and anew on each resample;
+    "train" and "supervised", from the centroid of grade 0 to that of grade 4, are fitted on the
+    training split and stay as they are.
     """
     if found.features is None:
         return []
     test, train = found.features.of_split("test"), found.features.of_split("train")
-    fitted = {"test": oriented(principal_axis(test.z), train if len(train.kl) else test)}
-    directions = {"test": fitted["test"].score(test.z)}
-    if len(train.kl):
-        directions["train"] = oriented(principal_axis(train.z), train).score(test.z)
-        directions["supervised"] = test.z @ supervised_axis(train)
-    return [
-        {**found.keys, "axis": axis, "n": len(test.kl), **asdict(order(score, test.kl))}
-        for axis, score in directions.items()
-    ]
+    drawn, trained = resamples.first(FEATURE_RESAMPLES), train if len(train.kl) else None
+    fitted = {"test": oriented(principal_axis(test.z), trained or test).score(test.z)}
+    sampled = {"test": refitted_scores(test, drawn.counts, oriented_on=trained)}
+    if trained is not None:
+        fitted["train"] = oriented(principal_axis(train.z), train).score(test.z)
+        fitted["supervised"] = test.z @ supervised_axis(train)
+    rows: list[Row] = []
+    for axis, score in fitted.items():
+        samples = sampled_order(sampled.get(axis, score[:, None]), test.kl, drawn.counts)
+        row = {**found.keys, "axis": axis, "n": len(test.kl), **asdict(order(score, test.kl))}
+        rows.append(row | _ends({name: drawn.interval(s) for name, s in samples.items()}))
+    return rows
 
 
-def representation_rows(found: Evidence, *, seed: int) -> list[Row]:
-    """What all features of the test cases say about the grades, whatever the axis."""
+def representation_rows(found: Evidence, resamples: Resamples, *, seed: int) -> list[Row]:
+    """What all features of the test cases say about the grades, whatever the axis.
+
+    Order and similarity, in which no knee meets itself, have percentile intervals; a path and a
+    dimension, which repeated knees distort, those of the jackknife.
+    """
     if found.features is None:
         return []
     test = found.features.of_split("test")
-    similarity = grade_similarity(test.z, test.kl, rng=np.random.default_rng(seed))
-    return [
-        {
-            **found.keys,
-            "n": len(test.kl),
-            "features": test.z.shape[1],
-            "triplet_order": triplet_order(test.z, test.kl, rng=np.random.default_rng(seed)),
-            "straightness": straightness(test.z, test.kl),
-            "participation_ratio": participation_ratio(test.z),
-            "effective_rank": effective_rank(test.z),
-            "similarity_rho": similarity.rho,
-            "similarity_p": similarity.p,
-        }
-    ]
+    z, kl, drawn = test.z, test.kl, resamples.first(FEATURE_RESAMPLES)
+    similarity = grade_similarity(z, kl, rng=np.random.default_rng(seed))
+    row = {
+        "triplet_order": triplet_order(z, kl, rng=np.random.default_rng(seed)),
+        "straightness": straightness(z, kl),
+        "participation_ratio": participation_ratio(z),
+        "effective_rank": effective_rank(z),
+        "similarity_rho": similarity.rho,
+    }
+    sampled = {
+        "triplet_order": sampled_triplet_order(
+            z, kl, drawn.counts, rng=np.random.default_rng(seed)
+        ),
+        "similarity_rho": sampled_similarity(z, kl, drawn.counts, rng=np.random.default_rng(seed)),
+    }
+    without = left_out(len(kl), rng=np.random.default_rng(seed))
+    kept = {"straightness": sampled_straightness(z, kl, without), **sampled_dimensions(z, without)}
+    ends = {name: drawn.interval(samples) for name, samples in sampled.items()}
+    for name, samples in kept.items():
+        ends[name] = jackknife_interval(row[name], samples, within=RANGES[name])
+    keys = {**found.keys, "n": len(kl), "features": z.shape[1], "similarity_p": similarity.p}
+    return [keys | row | _ends(ends)]
 
 
-def similarity_rows(evidence: Sequence[Evidence]) -> list[Row]:
-    """CKA of each two runs that differ in one thing only: seed, supervision or backbone."""
+def similarity_rows(evidence: Sequence[Evidence], resamples: Resamples, *, seed: int) -> list[Row]:
+    """CKA of each two runs that differ in one thing only: seed, supervision or backbone.
+
+    The debiased one, in which no knee meets itself, has a percentile interval; the plain one that
+    of the jackknife, because repeated knees are alike in every network.
+    """
     rows: list[Row] = []
+    drawn = resamples.first(FEATURE_RESAMPLES)
+    without = left_out(len(drawn.counts), rng=np.random.default_rng(seed))
     described = [found for found in evidence if found.features is not None]
     for one, other in combinations(described, 2):
         differ = [key for key in one.keys if one.keys[key] != other.keys[key]]
@@ -197,10 +234,22 @@ def similarity_rows(evidence: Sequence[Evidence]) -> list[Row]:
         z, w = (f.of_split("test").z for f in (one.features, other.features))
         row: Row = {"model": one.run.name, "reference": other.run.name, "differ_in": differ[0]}
         row |= {"n": len(z), "cka": linear_cka(z, w)}
-        if len(z) >= FEWEST_FOR_CKA:
+        kept = sampled_cka(z, w, without)
+        ends = {"cka": jackknife_interval(row["cka"], kept, within=RANGES["cka"])}
+        if len(z) >= FEWEST_CASES:
             row["cka_debiased"] = debiased_cka(z, w)
-        rows.append(row)
+            ends["cka_debiased"] = drawn.interval(sampled_debiased_cka(z, w, drawn.counts))
+        rows.append(row | _ends(ends))
     return rows
+
+
+def _ends(intervals: Mapping[str, tuple[float, float]]) -> Row:
+    """Cells of the ends of each interval."""
+    return {
+        column: end
+        for name, interval in intervals.items()
+        for column, end in zip(bounds_of(name), interval, strict=True)
+    }
 
 
 def strata_rows(

@@ -24,6 +24,7 @@ from kellgren.analysis.performance import (
 from kellgren.analysis.resampling import Resamples, resample, sampled, sampled_means
 from kellgren.faults import InputError
 from kellgren.labels import oa_from_kl
+from kellgren.results import bounds_of
 from kellgren.runs import Run
 from kellgren.tables import Features, Predictions, has_split, read_overlaps
 
@@ -152,9 +153,7 @@ def performance_rows(
     for (task, metric), score in scores.items():
         row = {**found.keys, "task": task, "metric": metric, "value": score.value, "n": n}
         row["oa_source"] = source if task == "oa" else ""
-        if resamples.suffice(score.samples):
-            values, _ = resamples.defined(score.samples)
-            row["ci_low"], row["ci_high"] = np.percentile(values, [2.5, 97.5]).tolist()
+        row["ci_low"], row["ci_high"] = resamples.interval(score.samples)
         if metric == "accuracy":
             row["correct"] = round(score.value * n)
             row["wilson_low"], row["wilson_high"] = wilson_interval(row["correct"], n)
@@ -192,8 +191,8 @@ def geometry_rows(found: Evidence, *, seed: int) -> list[Row]:
         }
     rows: list[Row] = [{**found.keys, "fit": fit, **asdict(axis)} for fit, axis in axes.items()]
     intervals = axis_intervals(test, rng=np.random.default_rng(seed), resamples=GEOMETRY_RESAMPLES)
-    for name, (low, high) in intervals.items():
-        rows[0] |= {f"{name}_low": low, f"{name}_high": high}
+    for name, interval in intervals.items():
+        rows[0] |= dict(zip(bounds_of(name), interval, strict=True))
     return rows
 
 
@@ -259,9 +258,7 @@ def _mean_and_interval(
 ) -> Row:
     present = values[~np.isnan(values)]
     row: Row = {"value": float(present.mean()) if len(present) else None, "n": len(present)}
-    if drawn.suffice(samples):
-        kept, _ = drawn.defined(samples)
-        row["ci_low"], row["ci_high"] = np.percentile(kept, [2.5, 97.5]).tolist()
+    row["ci_low"], row["ci_high"] = drawn.interval(samples)
     return row
 
 

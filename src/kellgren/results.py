@@ -16,6 +16,20 @@ from kellgren.tables import write_csv
 RUN_KEYS = ["backbone", "supervision", "seed"]
 PAIR_VALUES = ["model_value", "reference_value", "difference"]
 BOOTSTRAP = ["boot_mean", "se", "ci_low", "ci_high", "p", "p_holm", "p_bh"]
+ORDER = ["rho_kl", "tau_kl", "eta2_kl", "auc_oa"]
+ORDER += ["auc_01", "auc_12", "auc_23", "auc_34", "auc_04"]
+SHAPE = ["triplet_order", "straightness", "participation_ratio", "effective_rank", "similarity_rho"]
+LIKENESS = ["cka", "cka_debiased"]
+
+
+def bounds_of(name: str) -> tuple[str, str]:
+    """Columns of the ends of a measure's interval.
+
+    >>> bounds_of("tau_kl")
+    ('tau_kl_low', 'tau_kl_high')
+    """
+    return f"{name}_low", f"{name}_high"
+
 
 # The columns that every table has, first and in this order; also those of an empty table.
 COLUMNS: dict[str, list[str]] = {
@@ -75,14 +89,17 @@ COLUMNS: dict[str, list[str]] = {
         *["abs_rho_oa_low", "abs_rho_oa_high"],
     ],
     "order": [
-        *[*RUN_KEYS, "axis", "n", "rho_kl", "tau_kl", "eta2_kl", "auc_oa"],
-        *["auc_01", "auc_12", "auc_23", "auc_34", "auc_04"],
+        *[*RUN_KEYS, "axis", "n", *ORDER],
+        *[bound for name in ORDER for bound in bounds_of(name)],
     ],
     "representation": [
-        *[*RUN_KEYS, "n", "features", "triplet_order", "straightness", "participation_ratio"],
-        *["effective_rank", "similarity_rho", "similarity_p"],
+        *[*RUN_KEYS, "n", "features", *SHAPE, "similarity_p"],
+        *[bound for name in SHAPE for bound in bounds_of(name)],
     ],
-    "similarity": ["model", "reference", "differ_in", "cka", "cka_debiased", "n"],
+    "similarity": [
+        *["model", "reference", "differ_in", *LIKENESS, "n"],
+        *[bound for name in LIKENESS for bound in bounds_of(name)],
+    ],
     "interference": [*RUN_KEYS, "epoch", "stage", "cosine", "conflict", "likeness"],
     "overlap": [*RUN_KEYS, "head", "metric", "value", "ci_low", "ci_high", "n", "chance"],
     "overlap_comparisons": [

@@ -118,7 +118,7 @@ def analyze(
                 evidence, agreements=settings.agreements, seed=seed, draws=readings
             ),
         ),
-        similarity=tidy("similarity", appraisal.similarity_rows(evidence)),
+        similarity=tidy("similarity", appraisal.similarity_rows(evidence, drawn, seed=seed)),
         **{
             name: tidy(name, [row for rows in of_runs for row in rows])
             for name, of_runs in {
@@ -127,8 +127,10 @@ def analyze(
                 "reliability": [appraisal.reliability_rows(f, seed=seed) for f in evidence],
                 "hierarchy": [appraisal.hierarchy_rows(f) for f in evidence],
                 "decision": [appraisal.decision_rows(f, drawn) for f in evidence],
-                "order": [appraisal.order_rows(f) for f in evidence],
-                "representation": [appraisal.representation_rows(f, seed=seed) for f in evidence],
+                "order": [appraisal.order_rows(f, drawn) for f in evidence],
+                "representation": [
+                    appraisal.representation_rows(f, drawn, seed=seed) for f in evidence
+                ],
                 "strata": [
                     appraisal.strata_rows(f, covariates, resamples=fewer, seed=seed)
                     for f in evidence

@@ -213,7 +213,10 @@ def axis_intervals(
     """
     n = len(cases.kl)
     drawn = rng.integers(n, size=(resamples, n))
-    evr, pc1 = _refit(cases.z, drawn)
+    counts = np.stack([np.bincount(rows, minlength=n) for rows in drawn], axis=1)
+    directions, evr = refitted_axes(cases.z, counts)
+    scores = (cases.z - cases.z.mean(axis=0)) @ directions
+    pc1 = np.take_along_axis(scores.T, drawn, axis=1)
     kl, oa = cases.kl[drawn], oa_from_kl(cases.kl)[drawn]
     values = {
         "evr_pc1": evr,
@@ -223,36 +226,65 @@ def axis_intervals(
     return {name: _interval(value) for name, value in values.items()}
 
 
-def _refit(
-    z: Float[np.ndarray, "n f"], drawn: Int[np.ndarray, "b n"]
-) -> tuple[Float[np.ndarray, " b"], Float[np.ndarray, "b n"]]:
-    """Share of variance and PC1 scores of each resample.
+def refitted_axes(
+    z: Float[np.ndarray, "n f"], counts: Int[np.ndarray, "n b"]
+) -> tuple[Float[np.ndarray, "f b"], Float[np.ndarray, " b"]]:
+    """Direction and share of variance of the first principal axis of every resample.
 
     The axis comes from the Gram matrix of the distinct cases, weighted by how often each was
-    drawn, or from the covariance where there are fewer features than that. The features are first
-    rotated into the space that the cases span, which changes no inner product.
+    drawn, or from the covariance where there are fewer features than that. Its sign is arbitrary.
+    NaN where the drawn cases do not vary.
+
+    Args:
+        z: Features.
+        counts: Count of each case, one column a resample.
     """
-    left, singular, _ = np.linalg.svd(z - z.mean(axis=0), full_matrices=False)
-    spanned = left * singular
-    evr, pc1 = np.full(len(drawn), np.nan), np.full(drawn.shape, np.nan)
-    for i, rows in enumerate(drawn):
-        case, place, count = np.unique(rows, return_inverse=True, return_counts=True)
-        centred = spanned[case] - np.average(spanned[case], axis=0, weights=count)
-        weighted = centred * np.sqrt(count)[:, None]
-        total = float((weighted**2).sum())
-        if not _varies(z[case]):
+    spanned, back = in_their_span(z)
+    directions = np.full((spanned.shape[1], counts.shape[1]), np.nan)
+    evr = np.full(counts.shape[1], np.nan)
+    for i, count in enumerate(counts.T):
+        if not _varies(z[count > 0]):
             continue
-        if len(case) <= spanned.shape[1]:
-            gram = weighted @ weighted.T
-            value, vector = eigh(gram, subset_by_index=[len(gram) - 1, len(gram) - 1])
-            scores = vector[:, 0] / np.sqrt(count)
-        else:
-            covariance = weighted.T @ weighted
-            last = len(covariance) - 1
-            value, vector = eigh(covariance, subset_by_index=[last, last])
-            scores = centred @ vector[:, 0]
-        evr[i], pc1[i] = value[0] / total, scores[place]
-    return evr, pc1
+        weighted = weighted_cases(spanned, count)
+        wide = len(weighted) <= weighted.shape[1]
+        square = weighted @ weighted.T if wide else weighted.T @ weighted
+        last = len(square) - 1
+        value, vector = eigh(square, subset_by_index=[last, last])
+        along = weighted.T @ vector[:, 0] if wide else vector[:, 0]
+        directions[:, i] = along / np.linalg.norm(along)
+        evr[i] = value[0] / np.trace(square)
+    return back @ directions, evr
+
+
+def rising(directions: Float[np.ndarray, "f b"], cases: Features) -> Float[np.ndarray, "f b"]:
+    """The directions, each turned so that scores do not fall with the KL grade over the cases."""
+    scores = ((cases.z - cases.z.mean(axis=0)) @ directions).T
+    falls = _rank_correlation(scores, cases.kl[None]) < 0
+    return np.where(falls, -directions, directions)
+
+
+def in_their_span(
+    z: Float[np.ndarray, "n f"],
+) -> tuple[Float[np.ndarray, "n r"], Float[np.ndarray, "f r"]]:
+    """The centred features in the space that they span, and the rotation back.
+
+    It changes no inner product, and there are no more than n coordinates.
+    """
+    moved = z - z[0]  # features that do not vary are then 0, and stay so
+    left, singular, rows = np.linalg.svd(moved - moved.mean(axis=0), full_matrices=False)
+    return left * singular, rows.T
+
+
+def weighted_cases(
+    z: Float[np.ndarray, "n f"], count: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, "m f"]:
+    """The drawn cases about their mean, times the root of how often each was drawn.
+
+    Products of it are the scatter matrix, and the Gram matrix, of the repeated cases.
+    """
+    drawn = np.flatnonzero(count)
+    centred = z[drawn] - np.average(z[drawn], axis=0, weights=count[drawn])
+    return centred * np.sqrt(count[drawn], dtype=np.float64)[:, None]
 
 
 def _interval(values: Float[np.ndarray, " b"]) -> tuple[float, float]:
@@ -265,9 +297,12 @@ def _interval(values: Float[np.ndarray, " b"]) -> tuple[float, float]:
 
 def _rank_correlation(
     x: Float[np.ndarray, "b n"],
-    y: Float[np.ndarray, "b n"] | Int[np.ndarray, "b n"] | Bool[np.ndarray, "b n"],
+    y: Float[np.ndarray, "#b n"] | Int[np.ndarray, "#b n"] | Bool[np.ndarray, "#b n"],
 ) -> Float[np.ndarray, " b"]:
-    """Spearman correlation of each row; NaN where a row is NaN or does not vary."""
+    """Spearman correlation of each row of x with that of y, or with its only one.
+
+    NaN where a row is NaN or does not vary.
+    """
     rank_x, rank_y = rankdata(x, axis=1), rankdata(y.astype(np.float64), axis=1)
     middle = (x.shape[1] + 1) / 2
     a, b = rank_x - middle, rank_y - middle

@@ -1,23 +1,22 @@
-"""Whether the features put the grades in order: what the four distances of Table 2 cannot say.
+"""Whether an axis of the features puts the grades in order: what Table 2 cannot say.
 
-rho(k, d_adj) is about spacing. These measures are about order: over triplets of knees, between
-neighbouring grades, along the first and along a supervised axis, and over all pairs of knees.
+rho(k, d_adj) is about spacing. These measures are about order, between neighbouring grades too,
+along the first and along a supervised axis.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy.spatial.distance import cdist
-from scipy.stats import rankdata
+from jaxtyping import Bool, Float, Int
 
-from kellgren.analysis.geometry import adjacent_distances, spearman
+from kellgren.analysis.geometry import refitted_axes, rising, spearman
 from kellgren.analysis.ordinal import sampled_tau_b
 from kellgren.analysis.performance import auc
+from kellgren.analysis.resampling import Counts, Samples, sums_over
 from kellgren.labels import KL_GRADES, oa_from_kl
 from kellgren.tables import Features
 
-MOST_CASES = 400  # of which all pairs and triplets are looked at; of more, a random part is
+GRADES = np.arange(KL_GRADES)
 
 
 @dataclass(frozen=True)
@@ -47,19 +46,6 @@ class Order:
     auc_04: float
 
 
-@dataclass(frozen=True)
-class Similarity:
-    """How the distances of knees among the features go with the difference of their grades.
-
-    Attributes:
-        rho: Spearman correlation over all pairs of knees.
-        p: Share of relabellings of the knees with a correlation at least as large, one added.
-    """
-
-    rho: float
-    p: float
-
-
 def order(score: Float[np.ndarray, " n"], kl: Int[np.ndarray, " n"]) -> Order:
     """How a score orders the grades; it should rise with them (see `geometry.oriented`)."""
     once = np.ones((len(kl), 1), dtype=np.int32)
@@ -85,6 +71,51 @@ def pair_auc(
     return auc(kl[rows] == high, score[rows]) if not np.isnan(score).any() else float("nan")
 
 
+def sampled_order(
+    score: Float[np.ndarray, "n #b"], kl: Int[np.ndarray, " n"], counts: Counts
+) -> dict[str, Samples]:
+    """Every measure of `Order` on every resample, by name; a repeated case ties with itself.
+
+    Args:
+        score: Coordinate of each case along the axis: one column for all resamples, or one for
+            each where the axis is fitted anew.
+        kl: Grades.
+        counts: Count of each case, one column a resample.
+    """
+    cases = sums_over(kl[None, :] == GRADES[:, None], counts).astype(np.float64)
+    wins, same_score = _wins(score, kl, counts)
+    varies = same_score[0] < cases.sum(axis=0) ** 2
+    found = {
+        "rho_kl": _rho(wins, same_score, cases),
+        "tau_kl": _tau_b(wins, same_score, cases),
+        "eta2_kl": np.where(varies, _sampled_between_share(score, kl, counts), np.nan),
+        "auc_oa": _area(wins, cases, oa_from_kl(GRADES), ~oa_from_kl(GRADES)),
+    }
+    for low, high in ((0, 1), (1, 2), (2, 3), (3, 4), (0, 4)):
+        found[f"auc_{low}{high}"] = _area(wins, cases, high == GRADES, low == GRADES)
+    known = ~np.isnan(score).any(axis=0)
+    return {name: np.where(known, values, np.nan) for name, values in found.items()}
+
+
+def refitted_scores(
+    cases: Features, counts: Counts, *, oriented_on: Features | None = None
+) -> Float[np.ndarray, "n b"]:
+    """PC1 of the cases, fitted anew on every resample of them; NaN where they do not vary.
+
+    Args:
+        cases: Cases that the axis is fitted on.
+        counts: Count of each case, one column a resample.
+        oriented_on: Cases on which PC1 is to rise with the grade; None for the resample itself.
+    """
+    directions, _ = refitted_axes(cases.z, counts)
+    if oriented_on is not None:
+        directions = rising(directions, oriented_on)
+    score = (cases.z - cases.z.mean(axis=0)) @ directions
+    if oriented_on is not None:
+        return score
+    return np.where(sampled_order(score, cases.kl, counts)["rho_kl"] < 0, -score, score)
+
+
 def supervised_axis(train: Features) -> Float[np.ndarray, " f"]:
     """Unit vector from the centroid of grade 0 to that of grade 4; NaN where one is absent."""
     if not (train.kl == 0).any() or not (train.kl == KL_GRADES - 1).any():
@@ -94,103 +125,85 @@ def supervised_axis(train: Features) -> Float[np.ndarray, " f"]:
     return step / length if length > 0 else np.full(train.z.shape[1], np.nan)
 
 
-def triplet_order(
-    z: Float[np.ndarray, "n f"], kl: Int[np.ndarray, " n"], *, rng: np.random.Generator
-) -> float:
-    """Share of triplets of knees of three different grades whose extreme two are farthest apart.
+def _wins(
+    score: Float[np.ndarray, "n #b"], kl: Int[np.ndarray, " n"], counts: Counts
+) -> tuple[Float[np.ndarray, "5 5 b"], Float[np.ndarray, "2 b"]]:
+    """How often a case of grade k (row) lies beyond one of grade j (column), ties one half.
 
-    1/3 where the features do not know the grade. NaN without such a triplet.
-
-    Args:
-        z: Features.
-        kl: Grades.
-        rng: Chooses the cases where there are more than `MOST_CASES`.
+    And the sums of the second and third power of how many cases share a score.
     """
-    rows = _part(len(kl), rng)
-    z, kl = z[rows], kl[rows]
-    apart = cdist(z, z)
-    ordered, triplets = 0, 0
-    for j in range(len(kl)):
-        low, high = np.flatnonzero(kl < kl[j]), np.flatnonzero(kl > kl[j])
-        longest = np.maximum(apart[low, j][:, None], apart[j, high][None, :])
-        ordered += int((apart[np.ix_(low, high)] > longest).sum())
-        triplets += longest.size
-    return ordered / triplets if triplets else float("nan")
+    rising = np.argsort(score, axis=0, kind="stable")
+    drawn = np.take_along_axis(counts.astype(np.float64), rising, axis=0)
+    of_grade = [drawn * (kl[rising] == k) for k in GRADES]
+    first, past = _runs(np.take_along_axis(score, rising, axis=0))
+    wins, tied = np.zeros((KL_GRADES, KL_GRADES, counts.shape[1])), np.zeros_like(drawn)
+    up_to = np.zeros((len(drawn) + 1, counts.shape[1]))
+    for j in GRADES:
+        np.cumsum(of_grade[j], axis=0, out=up_to[1:])
+        below, not_above = (np.take_along_axis(up_to, at, axis=0) for at in (first, past))
+        tied += not_above - below
+        for k in GRADES:
+            wins[k, j] = np.einsum("ij,ij->j", of_grade[k], (below + not_above) / 2)
+    return wins, np.stack([(drawn * tied**power).sum(axis=0) for power in (1, 2)])
 
 
-def straightness(z: Float[np.ndarray, "n f"], kl: Int[np.ndarray, " n"]) -> float:
-    """Distance of the centroids of grades 0 and 4 over the length of the way through all five.
-
-    1 for a straight line, near 0 for a way that turns back; NaN where a grade is absent.
-    """
-    way = float(adjacent_distances(z, kl).sum())
-    if not way > 0:
-        return float("nan")
-    ends = z[kl == KL_GRADES - 1].mean(axis=0) - z[kl == 0].mean(axis=0)
-    return float(np.linalg.norm(ends)) / way
-
-
-def participation_ratio(z: Float[np.ndarray, "n f"]) -> float:
-    """(sum of variances)^2 / sum of their squares along the principal axes: how many matter.
-
-    1 where all variance lies along one axis, f where it is spread evenly; NaN without variance.
-
-    >>> round(participation_ratio(np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]])), 6)
-    2.0
-    """
-    variance = np.linalg.svd(z - z.mean(axis=0), compute_uv=False) ** 2
-    return float(variance.sum() ** 2 / (variance**2).sum()) if variance.sum() > 0 else float("nan")
+def _runs(rising: Float[np.ndarray, "n #b"]) -> tuple[Int[np.ndarray, "n #b"], ...]:
+    """Where the run of equal values begins that each value stands in, and where it has ended."""
+    n = len(rising)
+    place = np.arange(n)[:, None]
+    begins = np.vstack([np.ones_like(rising[:1], dtype=bool), rising[1:] != rising[:-1]])
+    ends = np.vstack([begins[1:], begins[:1]])
+    first = np.maximum.accumulate(np.where(begins, place, 0), axis=0)
+    past = np.minimum.accumulate(np.where(ends, place + 1, n)[::-1], axis=0)[::-1]
+    return first, past
 
 
-def effective_rank(z: Float[np.ndarray, "n f"]) -> float:
-    """Exponential of the entropy of the shares of variance (Roy and Vetterli 2007).
-
-    NaN without variance.
-    """
-    variance = np.linalg.svd(z - z.mean(axis=0), compute_uv=False) ** 2
-    if not variance.sum() > 0:
-        return float("nan")
-    share = variance[variance > 0] / variance.sum()
-    return float(np.exp(-(share * np.log(share)).sum()))
-
-
-def grade_similarity(
-    z: Float[np.ndarray, "n f"],
-    kl: Int[np.ndarray, " n"],
-    *,
-    rng: np.random.Generator,
-    permutations: int = 1000,
-) -> Similarity:
-    """Representational similarity of features and grades (Kriegeskorte et al. 2008).
-
-    Pairs share knees, so that no p-value of a correlation holds; the knees are relabelled instead.
-
-    Args:
-        z: Features.
-        kl: Grades.
-        rng: Source of the relabellings, and of the cases where there are more than `MOST_CASES`.
-        permutations: Number of relabellings.
-    """
-    rows = _part(len(kl), rng)
-    z, kl = z[rows], kl[rows]
-    one, other = np.triu_indices(len(kl), k=1)
-    apart = _standard(rankdata(cdist(z, z)[one, other])) if len(kl) > 1 else np.zeros(0)
-    gap = np.abs(kl[one] - kl[other])
-    if not apart.any() or len(np.unique(gap)) < 2:
-        return Similarity(float("nan"), float("nan"))
-    rank_of_gap = np.full(KL_GRADES, np.nan)
-    rank_of_gap[gap] = _standard(rankdata(gap))
-    table = rank_of_gap[np.abs(np.arange(KL_GRADES)[:, None] - np.arange(KL_GRADES))]
-    rho = float(apart @ rank_of_gap[gap])
-    relabelled = (rng.permutation(kl) for _ in range(permutations))
-    drawn = np.array([apart @ table[said[one], said[other]] for said in relabelled])
-    return Similarity(rho, float((np.sum(drawn >= rho - 1e-12) + 1) / (permutations + 1)))
+def _rho(
+    wins: Float[np.ndarray, "5 5 b"],
+    same_score: Float[np.ndarray, "2 b"],
+    cases: Float[np.ndarray, "5 b"],
+) -> Samples:
+    """Spearman's rho: mid-ranks are counts of cases below plus half of those that tie."""
+    n = cases.sum(axis=0)
+    rank_sums, rank_of_grade = wins.sum(axis=1) + cases / 2, cases.cumsum(axis=0) - (cases - 1) / 2
+    together = (rank_sums * rank_of_grade).sum(axis=0) - n * ((n + 1) / 2) ** 2
+    square = (n**3 - same_score[1]) * (n**3 - (cases**3).sum(axis=0))
+    return 12 * together / np.sqrt(np.where(square > 0, square, np.nan))
 
 
-def _standard(rank: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-    centred = rank - rank.mean()
-    length = float(np.linalg.norm(centred))
-    return centred / length if length > 0 else centred
+def _tau_b(
+    wins: Float[np.ndarray, "5 5 b"],
+    same_score: Float[np.ndarray, "2 b"],
+    cases: Float[np.ndarray, "5 b"],
+) -> Samples:
+    n = cases.sum(axis=0)
+    above = np.tril(np.ones((KL_GRADES, KL_GRADES)), k=-1)
+    net = np.einsum("kj,kjb->b", above - above.T, wins)
+    square = (n**2 - same_score[0]) * (n**2 - (cases**2).sum(axis=0))
+    return 2 * net / np.sqrt(np.where(square > 0, square, np.nan))
+
+
+def _area(
+    wins: Float[np.ndarray, "5 5 b"],
+    cases: Float[np.ndarray, "5 b"],
+    high: Bool[np.ndarray, " 5"],
+    low: Bool[np.ndarray, " 5"],
+) -> Samples:
+    pairs = cases[high].sum(axis=0) * cases[low].sum(axis=0)
+    return wins[high][:, low].sum(axis=(0, 1)) / np.where(pairs > 0, pairs, np.nan)
+
+
+def _sampled_between_share(
+    score: Float[np.ndarray, "n #b"], kl: Int[np.ndarray, " n"], counts: Counts
+) -> Samples:
+    drawn = counts.astype(np.float64)
+    centred = score - (drawn * score).sum(axis=0) / drawn.sum(axis=0)
+    of_grade = [
+        ((drawn * centred)[kl == k].sum(axis=0), drawn[kl == k].sum(axis=0)) for k in GRADES
+    ]
+    between = sum(total**2 / np.maximum(cases, 1) for total, cases in of_grade)
+    whole = (drawn * centred**2).sum(axis=0)
+    return between / np.where(whole > 0, whole, np.nan)
 
 
 def _between_share(score: Float[np.ndarray, " n"], kl: Int[np.ndarray, " n"]) -> float:
@@ -200,9 +213,3 @@ def _between_share(score: Float[np.ndarray, " n"], kl: Int[np.ndarray, " n"]) ->
     groups = [centred[kl == k] for k in range(KL_GRADES) if (kl == k).any()]
     between = sum(len(group) * float(group.mean()) ** 2 for group in groups)
     return float(between / (centred**2).sum())
-
-
-def _part(n: int, rng: np.random.Generator) -> Int[np.ndarray, " m"]:
-    if n <= MOST_CASES:
-        return np.arange(n)
-    return np.sort(rng.choice(n, MOST_CASES, replace=False))

@@ -50,6 +50,20 @@ class Resamples:
     counts: Int[np.ndarray, "n b"]
     wanted: int
 
+    def first(self, wanted: int) -> "Resamples":
+        """The first so many of them, with their spares; all of them where they are fewer."""
+        if wanted >= self.wanted:
+            return self
+        total = wanted + max(1, wanted // SPARE)
+        return Resamples(np.ascontiguousarray(self.counts[:, :total]), wanted)
+
+    def interval(self, values: Float[np.ndarray, " b"]) -> tuple[float, float]:
+        """95 % percentile interval; NaN where more than 1 % of the values are."""
+        if not self.suffice(values):
+            return float("nan"), float("nan")
+        low, high = np.percentile(self.defined(values)[0], [2.5, 97.5])
+        return float(low), float(high)
+
     def suffice(self, values: Float[np.ndarray, " b"]) -> bool:
         """Whether at least `wanted` of the values are not NaN."""
         return int((~np.isnan(values)).sum()) >= self.wanted
@@ -82,7 +96,7 @@ def resample(n: int, *, resamples: int, rng: np.random.Generator) -> Resamples:
     """
     total = resamples + max(1, resamples // SPARE)
     counts = np.empty((n, total), dtype=np.int16 if n <= MOST_CASES_IN_INT16 else np.int32)
-    for block in _blocks(n, total):
+    for block in blocks(n, total):
         drawn = rng.integers(n, size=(block.stop - block.start, n), dtype=np.int32)
         counts[:, block] = np.stack([np.bincount(row, minlength=n) for row in drawn], axis=1)
     return Resamples(counts, resamples)
@@ -130,7 +144,7 @@ def sampled_auc(
     dtype = np.result_type(counts.dtype, wide)
     below, twice = np.zeros((2, counts.shape[1]), dtype=dtype)
     sides = [_summed_by(level, of, counts.dtype) for of in (~positive, positive, tied)]
-    for block in _blocks(counts.shape[1], len(values)):
+    for block in blocks(counts.shape[1], len(values)):
         negatives, positives, even = (side[block] @ counts for side in sides)
         up_to = negatives.astype(dtype)
         up_to[0] += below
@@ -208,6 +222,12 @@ SAMPLED: dict[Metric, Callable[[Predictions, Counts], Samples]] = {
 }
 
 
+def blocks(n: int, total: int) -> Iterator[slice]:
+    """Parts of `total` rows or columns of n entries each that stay in the processor's cache."""
+    width = max(1, BLOCK_ENTRIES // max(n, 1))
+    return (slice(start, min(start + width, total)) for start in range(0, total, width))
+
+
 def _summed_by(
     level: Int[np.ndarray, " n"], cases: Bool[np.ndarray, " n"], dtype: np.dtype[Any]
 ) -> csr_array:
@@ -215,8 +235,3 @@ def _summed_by(
     rows = np.flatnonzero(cases & (level >= 0))
     ones, shape = np.ones(len(rows), dtype=dtype), (int(level.max()) + 1, len(level))
     return csr_array((ones, (level[rows], rows)), shape=shape)
-
-
-def _blocks(n: int, total: int) -> Iterator[slice]:
-    width = max(1, BLOCK_ENTRIES // max(n, 1))
-    return (slice(start, min(start + width, total)) for start in range(0, total, width))

@@ -91,7 +91,8 @@ def _beyond_the_paper(n: int, drawn: str) -> dict[str, str]:
         "fig_s7": (
             f"AUC of one grade against its neighbour along an axis of the features, n = {n} test"
             " knees; dashed: 0.5, no order. Right of the rule: grade 4 against grade 0, which is"
-            " easy. Mean over seeds. No interval: a grade may have few knees."
+            " easy. Mean over seeds; with one seed, bars are 95 % percentile intervals over"
+            " resampled knees."
         ),
         "fig_s8": (
             f"Share of saliency in cartilage, mean over up to n = {n} test knees with its 95 %"

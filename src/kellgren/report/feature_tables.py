@@ -8,6 +8,7 @@ from kellgren.report import facts
 from kellgren.report.cells import by_backbone, measured_cell, p_note, rows_by
 from kellgren.report.table import Cell, Column, Group, Omitted, Table, mark_best
 from kellgren.report.terms import AXES, BACKBONES, SUPERVISIONS, in_order, spoken
+from kellgren.results import LIKENESS, ORDER, bounds_of
 from kellgren.runs import RUN_NAME
 from kellgren.study import StudyResult
 
@@ -28,7 +29,8 @@ def order(result: StudyResult) -> Table | Omitted:
         title=title,
         caption=(
             f"n = {int(table['n'].max())} test knees; {facts.seed_words(result)}. AUC of one grade"
-            " against another along the axis, 0.5 where it says nothing."
+            " against another along the axis, 0.5 where it says nothing. Below a value of one seed"
+            " its 95 % percentile interval over resampled knees."
         ),
         stub=("Backbone", "Setting", "Axis"),
         spans=(("Grade and OA", 4), ("AUC of two grades", 5)),
@@ -43,8 +45,10 @@ def order(result: StudyResult) -> Table | Omitted:
             "The boundary of OA.",
             "PC1, test-fit, was found on the knees that it is scored on; the other two were found"
             " on training knees. “0 to 4” is the line from the centroid of grade 0 to that of"
-            " grade 4, which has seen the grades. No interval is given: neighbouring grades have"
-            " few knees, so an AUC of 0.6 or 0.4 here is no evidence.",
+            " grade 4, which has seen the grades. An interval of the test-fit axis fits it anew on"
+            " each resample; the other two axes stay as they are. An AUC whose interval holds 0.5"
+            " is no evidence of order. An AUC of 1 has an interval of no width: a bootstrap cannot"
+            " draw the knees that would be out of place.",
         ),
     )
 
@@ -61,7 +65,8 @@ def representation(result: StudyResult) -> Table | Omitted:
         title=title,
         caption=(
             f"Penultimate features of n = {int(table['n'].max())} test knees;"
-            f" {facts.seed_words(result)}. Bold: highest of the backbone."
+            f" {facts.seed_words(result)}. Below a value of one seed its 95 % interval over knees,"
+            " by the bootstrap (a, b) or the jackknife (c, d). Bold: highest of the backbone."
         ),
         stub=("Backbone", "Setting"),
         columns=(
@@ -77,12 +82,14 @@ def representation(result: StudyResult) -> Table | Omitted:
             "Share of triplets of knees of three different grades whose extreme two are farthest"
             " apart; 1/3 where the features do not know the grade.",
             "Spearman correlation, over all pairs of knees, of their distance with the difference"
-            " of their grades. Below: p by relabelling the knees; it rejects only that features"
-            " and grades have nothing to do with each other.",
+            " of their grades; no knee is paired with itself. Below: p by relabelling the knees; it"
+            " rejects only that features and grades have nothing to do with each other.",
             "Distance of the centroids of grades 0 and 4 over the length of the way through all"
-            " five; 1 is a straight line.",
+            " five; 1 is a straight line. Knees that a bootstrap repeats would bend the way, so"
+            " each knee is left out once instead.",
             "How many directions carry variance. Near 1 the features are one number for each knee:"
-            " a straight path and a large share of PC1 then follow and say nothing more.",
+            " a straight path and a large share of PC1 then follow and say nothing more. Fewer"
+            " different knees span fewer directions, so here too each is left out once.",
         ),
     )
 
@@ -102,7 +109,9 @@ def similarity(result: StudyResult) -> Table | Omitted:
         caption=(
             f"Linear centred kernel alignment (CKA) of the features of n ="
             f" {int(table['n'].max())} test knees; 1 for features that a rotation and a scale"
-            " relate. Mean ± standard deviation where several pairs of seeds are compared."
+            " relate. Mean ± standard deviation where several pairs of seeds are compared; below a"
+            " value of one pair its 95 % interval over knees, by the jackknife (CKA) or the"
+            " bootstrap (debiased)."
         ),
         stub=("Differ in", "Shared", "Pair"),
         columns=(Column("CKA", "a"), Column("CKA, debiased", "a"), Column("Pairs")),
@@ -117,7 +126,9 @@ def similarity(result: StudyResult) -> Table | Omitted:
         ),
         footnotes=(
             "With few knees and many features CKA is high even for unrelated networks; the"
-            " debiased estimate is 0 on average for those, and may be negative.",
+            " debiased estimate is 0 on average for those, and may be negative. A knee that is"
+            " drawn twice is alike in every network: nothing repeats a knee in the first, and the"
+            " second compares no knee with itself.",
             *_yardstick(table),
         ),
     )
@@ -134,27 +145,26 @@ def _yardstick(table: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _order_cells(rows: pd.DataFrame) -> tuple[Cell, ...]:
-    names = ("rho_kl", "tau_kl", "eta2_kl", "auc_oa", *PAIRS)
-    return tuple(measured_cell(rows, name) for name in names)
+    return tuple(measured_cell(rows, name, bounds=bounds_of(name)) for name in ORDER)
 
 
 def _representation_cells(rows: pd.DataFrame) -> tuple[Cell, ...]:
+    p = p_note(rows, "similarity_p")
     return (
-        measured_cell(rows, "triplet_order"),
-        measured_cell(rows, "similarity_rho", notes=(p_note(rows, "similarity_p"),)),
-        measured_cell(rows, "straightness"),
-        measured_cell(rows, "participation_ratio", digits=2),
-        measured_cell(rows, "effective_rank", digits=2),
+        measured_cell(rows, "triplet_order", bounds=bounds_of("triplet_order")),
+        measured_cell(rows, "similarity_rho", bounds=bounds_of("similarity_rho"), notes=(p,)),
+        measured_cell(rows, "straightness", bounds=bounds_of("straightness")),
+        *(
+            measured_cell(rows, name, bounds=bounds_of(name), digits=2)
+            for name in ("participation_ratio", "effective_rank")
+        ),
         Cell(str(int(rows["features"].iloc[0]))),
     )
 
 
 def _cka_cells(rows: pd.DataFrame) -> tuple[Cell, ...]:
-    return (
-        measured_cell(rows, "cka"),
-        measured_cell(rows, "cka_debiased"),
-        Cell(str(len(rows))),
-    )
+    cells = (measured_cell(rows, name, bounds=bounds_of(name)) for name in LIKENESS)
+    return (*cells, Cell(str(len(rows))))
 
 
 def _halves(row: "pd.Series[Any]") -> dict[str, str]:

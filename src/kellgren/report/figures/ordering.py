@@ -10,6 +10,7 @@ from kellgren.report.feature_tables import PAIRS
 from kellgren.report.figures.grid import heading, legend_below, level, nothing, panels
 from kellgren.report.figures.style import BLUE, GREEN, ORANGE, PURPLE, RULE, STYLE
 from kellgren.report.terms import AXES, BACKBONES, SUPERVISIONS, in_order, spoken
+from kellgren.results import bounds_of
 from kellgren.study import StudyResult
 
 LOOKS = {"test": (BLUE, "o"), "train": (ORANGE, "s"), "supervised": (GREEN, "^")}
@@ -18,7 +19,7 @@ LOOKS = {"test": (BLUE, "o"), "train": (ORANGE, "s"), "supervised": (GREEN, "^")
 def ordering(result: StudyResult) -> Figure | None:
     """AUC of each pair of neighbouring grades, and of 0 against 4; None without features.
 
-    Each point is a mean over seeds.
+    Each point is a mean over seeds; that of one seed has its interval over knees.
     """
     table = result.order
     if table.empty:
@@ -36,7 +37,7 @@ def ordering(result: StudyResult) -> Figure | None:
                 if row == 0:
                     heading(axes[row, column], spoken(SUPERVISIONS, supervision))
             axes[row, 0].set_ylabel(f"{spoken(BACKBONES, backbone)}\nAUC", labelpad=2)
-        lowest = float(table[list(PAIRS)].min().min())
+        lowest = float(table[[*PAIRS, *(bounds_of(name)[0] for name in PAIRS)]].min().min())
         axes[0, 0].set_ylim(min(lowest, 0.5) - 0.06, 1.05)
         for axis in axes[-1]:
             axis.set_xlabel("grades that are told apart", labelpad=2)
@@ -53,9 +54,13 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
     names = in_order(rows["axis"], AXES)
     for place, name in enumerate(names):
         colour, marker = LOOKS.get(name, (PURPLE, "v"))
-        values = rows.loc[rows["axis"] == name, list(PAIRS)].astype(float).mean().tolist()
+        mine = rows[rows["axis"] == name]
+        values = mine[list(PAIRS)].astype(float).mean().tolist()
         x = [k + 0.2 * (place - (len(names) - 1) / 2) for k in range(len(PAIRS))]
         axis.plot(x, values, marker, color=colour, markersize=3.4, linestyle="")
+        if len(mine) == 1:
+            ends = [mine[[bounds_of(pair)[i] for pair in PAIRS]].iloc[0] for i in (0, 1)]
+            axis.vlines(x, *ends, color=colour, linewidth=0.8)
     axis.set_xticks(range(len(PAIRS)), list(PAIRS.values()))
 
 
