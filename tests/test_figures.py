@@ -202,6 +202,20 @@ def test_the_forest_over_seeds_draws_each_seed_and_every_interval_that_is_known(
     assert len(circles) == 18
 
 
+def test_the_order_of_grades_has_bars_for_one_seed_and_none_for_a_mean_over_seeds():
+    one, two = (FIGURES["fig_s7"](made_result(seeds)) for seeds in ((0,), (0, 1)))
+    axis_of_one, axis_of_two = (figure.axes[0] for figure in (one, two))
+    bars = [bar for c in axis_of_one.collections for bar in c.get_segments()]
+    assert len(bars) == 3 * 5
+    rows = made_result().order.query("backbone == 'resnet3d' and supervision == 'single_oa'")
+    ends = {tuple(bar[:, 1].round(6)) for bar in bars}
+    assert {
+        (low, high)
+        for low, high in zip(rows["auc_01_low"].round(6), rows["auc_01_high"].round(6), strict=True)
+    } <= ends
+    assert not axis_of_two.collections
+
+
 def test_every_ceiling_stands_above_the_scores_that_it_bounds_and_every_score_is_drawn():
     result = made_result()
     figure = FIGURES["fig_s2"](result)

@@ -267,6 +267,15 @@ def test_every_stratum_says_how_many_knees_it_has():
     assert all(row.cells[0].text == "20 (12)" for group in table.groups for row in group.rows)
 
 
+@pytest.mark.parametrize("name", ["table_s9", "table_s10", "table_s11"])
+def test_every_measure_of_the_features_of_one_seed_carries_its_interval(name):
+    counts = ("Features", "Pairs")
+    table = TABLES[name](made_result())
+    for row in (row for group in table.groups for row in group.rows):
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            assert column.title in counts or cell.notes[0].startswith("["), (row, column)
+
+
 def test_the_likeness_of_two_settings_needs_that_of_two_seeds():
     alone = TABLES["table_s11"](made_result())
     assert "cannot be told from one between trainings" in " ".join(alone.footnotes)

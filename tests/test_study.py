@@ -10,7 +10,7 @@ from kellgren.config import AnalysisSettings
 from kellgren.exemplars import read_exemplars, write_exemplars
 from kellgren.faults import InputError
 from kellgren.files import write_json
-from kellgren.results import COLUMNS
+from kellgren.results import COLUMNS, LIKENESS, ORDER, SHAPE, bounds_of
 from kellgren.runs import Run
 from kellgren.study import Exemplar, StudyResult, analyze, planned_comparisons
 from kellgren.tables import LOGIT_KL, Features, Predictions, write_csv
@@ -448,3 +448,15 @@ class TestFurtherTables:
         assert set(seeded.order["axis"]) == {"test", "train", "supervised"}
         assert seeded.order.query("axis == 'train'")["rho_kl"].gt(0).all()
         assert seeded.representation["similarity_p"].between(0, 1).all()
+
+    @pytest.mark.parametrize(
+        ("name", "measures"),
+        [("order", ORDER), ("representation", SHAPE), ("similarity", LIKENESS)],
+    )
+    def test_what_features_say_lies_inside_its_interval(self, seeded, name, measures):
+        table = getattr(seeded, name)
+        for measure in measures:
+            low, high = (table[bound] for bound in bounds_of(measure))
+            assert (low < high).any() or (table[measure] == 1).all(), measure
+            outside = (table[measure] < low - 1e-9) | (table[measure] > high + 1e-9)
+            assert not outside.any(), table.loc[outside, [measure, *bounds_of(measure)]]

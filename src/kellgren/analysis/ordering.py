@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from kellgren.analysis.geometry import refitted_axes, rising, spearman
 from kellgren.analysis.ordinal import sampled_tau_b
 from kellgren.analysis.performance import auc
-from kellgren.analysis.resampling import Counts, Samples, sums_over
+from kellgren.analysis.resampling import Counts, Samples, blocks, sums_over
 from kellgren.labels import KL_GRADES, oa_from_kl
 from kellgren.tables import Features
 
@@ -82,6 +82,43 @@ def sampled_order(
         kl: Grades.
         counts: Count of each case, one column a resample.
     """
+    parts = [
+        _order_of_block(score[:, block] if score.shape[1] > 1 else score, kl, counts[:, block])
+        for block in blocks(*counts.shape)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def refitted_scores(
+    cases: Features, counts: Counts, *, oriented_on: Features | None = None
+) -> Float[np.ndarray, "n b"]:
+    """PC1 of the cases, fitted anew on every resample of them; NaN where they do not vary.
+
+    Args:
+        cases: Cases that the axis is fitted on.
+        counts: Count of each case, one column a resample.
+        oriented_on: Cases on which PC1 is to rise with the grade; None for the resample itself.
+    """
+    directions, _ = refitted_axes(cases.z, counts)
+    centred = cases.z - cases.z.mean(axis=0)
+    if oriented_on is not None:
+        return centred @ rising(directions, oriented_on)
+    score = centred @ directions
+    return np.where(sampled_order(score, cases.kl, counts)["rho_kl"] < 0, -score, score)
+
+
+def supervised_axis(train: Features) -> Float[np.ndarray, " f"]:
+    """Unit vector from the centroid of grade 0 to that of grade 4; NaN where one is absent."""
+    if not (train.kl == 0).any() or not (train.kl == KL_GRADES - 1).any():
+        return np.full(train.z.shape[1], np.nan)
+    step = train.z[train.kl == KL_GRADES - 1].mean(axis=0) - train.z[train.kl == 0].mean(axis=0)
+    length = float(np.linalg.norm(step))
+    return step / length if length > 0 else np.full(train.z.shape[1], np.nan)
+
+
+def _order_of_block(
+    score: Float[np.ndarray, "n #b"], kl: Int[np.ndarray, " n"], counts: Counts
+) -> dict[str, Samples]:
     cases = sums_over(kl[None, :] == GRADES[:, None], counts).astype(np.float64)
     wins, same_score = _wins(score, kl, counts)
     varies = same_score[0] < cases.sum(axis=0) ** 2
@@ -97,34 +134,6 @@ def sampled_order(
     return {name: np.where(known, values, np.nan) for name, values in found.items()}
 
 
-def refitted_scores(
-    cases: Features, counts: Counts, *, oriented_on: Features | None = None
-) -> Float[np.ndarray, "n b"]:
-    """PC1 of the cases, fitted anew on every resample of them; NaN where they do not vary.
-
-    Args:
-        cases: Cases that the axis is fitted on.
-        counts: Count of each case, one column a resample.
-        oriented_on: Cases on which PC1 is to rise with the grade; None for the resample itself.
-    """
-    directions, _ = refitted_axes(cases.z, counts)
-    if oriented_on is not None:
-        directions = rising(directions, oriented_on)
-    score = (cases.z - cases.z.mean(axis=0)) @ directions
-    if oriented_on is not None:
-        return score
-    return np.where(sampled_order(score, cases.kl, counts)["rho_kl"] < 0, -score, score)
-
-
-def supervised_axis(train: Features) -> Float[np.ndarray, " f"]:
-    """Unit vector from the centroid of grade 0 to that of grade 4; NaN where one is absent."""
-    if not (train.kl == 0).any() or not (train.kl == KL_GRADES - 1).any():
-        return np.full(train.z.shape[1], np.nan)
-    step = train.z[train.kl == KL_GRADES - 1].mean(axis=0) - train.z[train.kl == 0].mean(axis=0)
-    length = float(np.linalg.norm(step))
-    return step / length if length > 0 else np.full(train.z.shape[1], np.nan)
-
-
 def _wins(
     score: Float[np.ndarray, "n #b"], kl: Int[np.ndarray, " n"], counts: Counts
 ) -> tuple[Float[np.ndarray, "5 5 b"], Float[np.ndarray, "2 b"]]:
@@ -132,10 +141,10 @@ def _wins(
 
     And the sums of the second and third power of how many cases share a score.
     """
-    rising = np.argsort(score, axis=0, kind="stable")
-    drawn = np.take_along_axis(counts.astype(np.float64), rising, axis=0)
-    of_grade = [drawn * (kl[rising] == k) for k in GRADES]
-    first, past = _runs(np.take_along_axis(score, rising, axis=0))
+    by_score = np.argsort(score, axis=0, kind="stable")
+    drawn = np.take_along_axis(counts.astype(np.float64), by_score, axis=0)
+    of_grade = [drawn * (kl[by_score] == k) for k in GRADES]
+    first, past = _runs(np.take_along_axis(score, by_score, axis=0))
     wins, tied = np.zeros((KL_GRADES, KL_GRADES, counts.shape[1])), np.zeros_like(drawn)
     up_to = np.zeros((len(drawn) + 1, counts.shape[1]))
     for j in GRADES:
@@ -147,11 +156,11 @@ def _wins(
     return wins, np.stack([(drawn * tied**power).sum(axis=0) for power in (1, 2)])
 
 
-def _runs(rising: Float[np.ndarray, "n #b"]) -> tuple[Int[np.ndarray, "n #b"], ...]:
+def _runs(ascending: Float[np.ndarray, "n #b"]) -> tuple[Int[np.ndarray, "n #b"], ...]:
     """Where the run of equal values begins that each value stands in, and where it has ended."""
-    n = len(rising)
+    n = len(ascending)
     place = np.arange(n)[:, None]
-    begins = np.vstack([np.ones_like(rising[:1], dtype=bool), rising[1:] != rising[:-1]])
+    begins = np.vstack([np.ones_like(ascending[:1], dtype=bool), ascending[1:] != ascending[:-1]])
     ends = np.vstack([begins[1:], begins[:1]])
     first = np.maximum.accumulate(np.where(begins, place, 0), axis=0)
     past = np.minimum.accumulate(np.where(ends, place + 1, n)[::-1], axis=0)[::-1]

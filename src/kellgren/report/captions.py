@@ -92,7 +92,7 @@ def _beyond_the_paper(n: int, drawn: str) -> dict[str, str]:
             f"AUC of one grade against its neighbour along an axis of the features, n = {n} test"
             " knees; dashed: 0.5, no order. Right of the rule: grade 4 against grade 0, which is"
             " easy. Mean over seeds; with one seed, bars are 95 % percentile intervals over"
-            " resampled knees."
+            " resampled knees, and one that crosses 0.5 is no evidence of order."
         ),
         "fig_s8": (
             f"Share of saliency in cartilage, mean over up to n = {n} test knees with its 95 %"
