@@ -85,12 +85,12 @@ def print_coverage(scene: str, *, count: int, seed: int = 7) -> None:
     rng = np.random.default_rng(seed)
     found = [intervals(made(TRUTHS + i), rng) for i in range(count)]
     for name, values in truth.items():
-        ends = np.array([one[name] for one in found])  # data set, kind, end
-        held = (ends[:, :, 0] <= values.mean()) & (values.mean() <= ends[:, :, 1])
-        width = (ends[:, :, 1] - ends[:, :, 0]).mean(axis=0) / (3.92 * values.std())
+        low, high = np.array([one[name] for one in found]).transpose(2, 0, 1)
+        held = np.where(np.isnan(low), np.nan, (low <= values.mean()) & (values.mean() <= high))
+        width = np.nanmean(high - low, axis=0) / (3.92 * values.std())
         used = [
             f"**{h:.3f}**" if (name in BY_JACKKNIFE) == bool(k) else f"{h:.3f}"
-            for k, h in enumerate(held.mean(axis=0))
+            for k, h in enumerate(np.nanmean(held, axis=0))
         ]
         print(
             f"| {scene} | {name} | {values.mean():.3f} | {used[0]} | {width[0]:.2f}"

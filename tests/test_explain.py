@@ -11,6 +11,7 @@ from kellgren.config import BackboneSettings, ExplanationSettings, TrainingSetti
 from kellgren.exemplars import read_exemplars
 from kellgren.files import write_text
 from kellgren.learn.explain import exemplar_cases, explain
+from kellgren.learn.parts import part_of
 from kellgren.learn.predict import predict
 from kellgren.learn.train import train
 from kellgren.runs import Run
@@ -136,7 +137,7 @@ def test_explaining_goes_on_after_the_last_knee(explained, store, knees, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         explain_test_knees(again, store, knees, method=method, watch=stop)
     assert not again.overlap.exists()
-    assert again.unfinished_overlap.read_text().count("\n") == 1 + 2 * stopped
+    assert part_of(again.overlap).read_text().count("\n") == 1 + 2 * stopped
     seen: list[int] = []
     explain_test_knees(again, store, knees, method=method, watch=seen.append)
     assert seen == list(range(stopped + 1, 11))
@@ -158,7 +159,7 @@ def test_a_knee_whose_picture_was_written_and_whose_row_was_not_is_explained_onc
         write_text(path, text)
 
     with monkeypatch.context() as patched:
-        patched.setattr("kellgren.learn.explain.write_text", fail)
+        patched.setattr("kellgren.learn.parts.write_text", fail)
         with pytest.raises(KeyboardInterrupt):
             explain_test_knees(again, store, knees, method="gradient")
     assert pictured in {e.case_id for e in read_exemplars(again.exemplars)}

@@ -1,9 +1,13 @@
+import shutil
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from kellgren.config import BackboneSettings, ExplanationSettings, TrainingSettings
+from kellgren.files import write_json, write_text
 from kellgren.learn.controls import (
     anatomical_controls,
     cascade,
@@ -15,6 +19,7 @@ from kellgren.learn.controls import (
 from kellgren.learn.explain import cartilage_of
 from kellgren.learn.heads import weighted_tasks
 from kellgren.learn.model import load_model
+from kellgren.learn.parts import part_of
 from kellgren.learn.train import train
 from kellgren.runs import Run
 from tests.conftest import GRID
@@ -54,7 +59,7 @@ def test_a_uniform_map_scores_the_share_of_cartilage_exactly(tables):
 
 
 def test_knees_that_share_one_mask_have_all_mean_saliency_in_it(store, knees):
-    rows = pd.DataFrame(list(anatomical_controls(store, knees)))
+    rows = pd.DataFrame([row for of_case in anatomical_controls(store, knees) for row in of_case])
     anatomy = rows[rows["control"].isin(["mean_cartilage", "other_patient"])]
     assert anatomy["mass_roi"].to_numpy() == pytest.approx(1)
 
@@ -107,3 +112,36 @@ def test_controls_that_stand_are_not_made_again(run, store, knees, tables):
     kept = [knees[10].case_id]
     control(run, store, knees, settings=ExplanationSettings(), exemplars=kept, device=CPU)
     assert run.controls.stat().st_mtime_ns == before
+
+
+def test_controls_that_were_stopped_again_and_again_go_on_after_the_last_knee(
+    run, store, knees, tables, tmp_path, monkeypatch
+):
+    again = Run.at(shutil.copytree(run.folder, tmp_path / run.name))
+    write_json(again.settings_file, {**again.record(), "controlling": None, "controlled": None})
+    seen: list[int] = []
+    kept = [knees[10].case_id]
+    ask = partial(
+        control, again, store, knees, settings=ExplanationSettings(), exemplars=kept, device=CPU
+    )
+    stops = {
+        "in the anatomy": lambda path, text: text.count(",uniform,") == 4,
+        "inside a batch": lambda path, text: text.count(",untrained,") == 2 * 8,
+        "in the cascade": lambda path, text: path.name.startswith("randomisation"),
+    }
+    for stopped in stops.values():
+
+        def fail(path, text, stopped=stopped):
+            if stopped(path, text):
+                raise KeyboardInterrupt
+            write_text(path, text)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("kellgren.learn.parts.write_text", fail)
+            with pytest.raises(KeyboardInterrupt):
+                ask(watch=seen.append)
+    ask()
+    assert seen == list(range(1, 11))
+    for path in (run.controls, run.deletion, run.randomisation):
+        assert (again.folder / path.name).read_bytes() == path.read_bytes()
+        assert not part_of(again.folder / path.name).exists()

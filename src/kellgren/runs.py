@@ -110,11 +110,6 @@ class Run:
         return self.folder / "overlap.csv"
 
     @property
-    def unfinished_overlap(self) -> Path:
-        """`overlap.part.csv`: overlaps of the knees explained so far; removed at the end."""
-        return self.folder / "overlap.part.csv"
-
-    @property
     def controls(self) -> Path:
         """`controls.csv`: overlap of maps that no trained network made, per test case."""
         return self.folder / "controls.csv"

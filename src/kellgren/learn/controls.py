@@ -9,7 +9,6 @@ layer from the heads down (Adebayo et al. 2018), or shown a scan whose cartilage
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from scipy.stats import spearmanr
@@ -20,10 +19,9 @@ from kellgren.analysis.overlap import saliency_overlap
 from kellgren.cohort import Case
 from kellgren.config import BackboneSettings, ExplanationSettings
 from kellgren.faults import InputError
-from kellgren.files import write_json
 from kellgren.learn.attribution import METHODS, Image
 from kellgren.learn.dataset import batches
-from kellgren.learn.explain import cartilage_of
+from kellgren.learn.explain import Maps, cartilage_of, each_knee
 from kellgren.learn.heads import Task, weighted_tasks
 from kellgren.learn.model import (
     HierarchicalNet,
@@ -33,10 +31,10 @@ from kellgren.learn.model import (
     tasks_of,
     training_of,
 )
+from kellgren.learn.parts import begin, finish, grow
 from kellgren.learn.train import deterministic
 from kellgren.runs import Run
-from kellgren.store import Store
-from kellgren.tables import write_csv
+from kellgren.store import Prepared, Store
 
 MEASURES = ("mass_roi", "top1_roi", "dice_5", "dice_10")
 Row = dict[str, object]
@@ -54,7 +52,8 @@ def control(
 ) -> None:
     """Write `controls.csv`, `deletion.csv` and `randomisation.csv` of a trained run.
 
-    Nothing is done where they stand and were made with the same settings.
+    Nothing is done where they stand and were made with the same settings; work that was stopped
+    goes on after its last knee, see `explain`.
 
     Args:
         run: A trained run.
@@ -78,44 +77,64 @@ def control(
         )
     training = training_of(run)
     tasks = list(weighted_tasks(tasks_of(run), training))
-    rows: list[Row] = [*anatomical_controls(store, cases)]
-    deleted: list[Row] = []
+    tables = (run.controls, run.deletion, run.randomisation)
+    text = begin(run, tables, asked=asked, work="controlling", done="controlled")
+    for rows in anatomical_controls(store, cases, start=text[run.controls].count(",uniform,")):
+        grow(text, run.controls, rows)
     with deterministic(training.threads):
         model, blank = load_model(run, device=device), untrained(run, device=device)
-        done = 0
-        for batch in batches(store, test, batch_size=training.batch_size, device=device):
+        done = text[run.controls].count(",untrained,") // len(tasks)
+        ready = done % training.batch_size  # knees of the batch that was cut short
+        left = test[done - ready :]
+        for batch in batches(store, left, batch_size=training.batch_size, device=device):
+            if not _has(text[run.deletion], batch.cases[0]):
+                changes = deletion(model, store, batch.cases, image=batch.image, tasks=tasks)
+                grow(text, run.deletion, changes)
             maps = METHODS[settings.method](blank, batch.image, tasks, settings)
-            knees = [store.load(case.case_id) for case in batch.cases]
-            for i, (case, knee) in enumerate(zip(batch.cases, knees, strict=True)):
-                for head, saliency in maps.items():
-                    values = saliency[i].cpu().numpy()
-                    keys = {"case_id": case.case_id, "head": head, "control": "untrained"}
-                    rows.append({**keys, **_measures(values, cartilage_of(knee, store.cartilage))})
-            deleted += deletion(model, store, batch.cases, image=batch.image, tasks=tasks)
-            done += len(batch.cases)
-            watch(done)
+            for case, knee, of_heads in each_knee(store, batch, maps, start=ready):
+                grow(text, run.controls, _untrained_rows(case, of_heads, knee, store.cartilage))
+                done += 1
+                watch(done)
+            ready = 0
         chosen = [case for case in test if case.case_id in exemplars]
-        shuffled = [
-            row
-            for batch in batches(store, chosen, batch_size=1, device=device)
-            for row in cascade(run, model, batch.image, batch.cases[0], tasks, settings)
-        ]
-    write_csv(run.controls, pd.DataFrame(rows))
-    write_csv(run.deletion, pd.DataFrame(deleted))
-    write_csv(run.randomisation, pd.DataFrame(shuffled))
-    write_json(run.settings_file, {**run.record(), "controlled": asked})
+        left = [case for case in chosen if not _has(text[run.randomisation], case)]
+        for batch in batches(store, left, batch_size=1, device=device):
+            shuffled = cascade(run, model, batch.image, batch.cases[0], tasks, settings)
+            grow(text, run.randomisation, list(shuffled))
+    finish(run, text, asked=asked, done="controlled")
 
 
-def anatomical_controls(store: Store, cases: Sequence[Case]) -> Iterator[Row]:
-    """Scores of the maps that look at no network, per test case; the head is empty."""
+def _has(text: str, case: Case) -> bool:
+    return f"\n{case.case_id}," in text
+
+
+def _untrained_rows(case: Case, maps: Maps, knee: Prepared, labels: tuple[int, ...]) -> list[Row]:
+    cartilage = cartilage_of(knee, labels)
+    return [
+        {"case_id": case.case_id, "head": head, "control": "untrained"}
+        | _measures(values, cartilage)
+        for head, values in maps.items()
+    ]
+
+
+def anatomical_controls(
+    store: Store, cases: Sequence[Case], *, start: int = 0
+) -> Iterator[list[Row]]:
+    """Scores of the maps that look at no network, a list per test case; the head is empty.
+
+    Args:
+        store: Prepared volumes.
+        cases: Cases of both splits; those with a mask count.
+        start: How many test cases to leave out at the beginning.
+    """
     masked = [case for case in cases if case.segmentation is not None]
     test = [case for case in masked if case.split == "test"]
     mean = controls.mean_mask(
         cartilage_of(store.load(c.case_id), store.cartilage) for c in masked if c.split == "train"
     )
     others = controls.partners(len(test))
-    for i, case in enumerate(test):
-        knee = store.load(case.case_id)
+    for i in range(start, len(test)):
+        knee = store.load(test[i].case_id)
         cartilage = cartilage_of(knee, store.cartilage)
         other = cartilage_of(store.load(test[others[i]].case_id), store.cartilage)
         edges = controls.gradient_magnitude(knee.image, spacing_mm=knee.spacing_mm)
@@ -126,9 +145,11 @@ def anatomical_controls(store: Store, cases: Sequence[Case]) -> Iterator[Row]:
             "image_gradient": edges,
             "other_patient": controls.of_another(other),
         }
-        for name, values in maps.items():
-            keys = {"case_id": case.case_id, "head": "", "control": name}
-            yield {**keys, **_measures(values, cartilage)}
+        keys: Row = {"case_id": test[i].case_id, "head": ""}
+        yield [
+            {**keys, "control": name, **_measures(values, cartilage)}
+            for name, values in maps.items()
+        ]
 
 
 def untrained(run: Run, *, device: torch.device) -> HierarchicalNet:

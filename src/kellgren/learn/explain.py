@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -15,11 +14,11 @@ from kellgren.cohort import Case
 from kellgren.config import ExplanationSettings
 from kellgren.exemplars import Exemplar, read_exemplars, write_exemplars
 from kellgren.faults import InputError
-from kellgren.files import write_json, write_text
 from kellgren.learn.attribution import METHODS
 from kellgren.learn.dataset import Batch, batches
 from kellgren.learn.heads import weighted_tasks
 from kellgren.learn.model import load_model, tasks_of, training_of
+from kellgren.learn.parts import begin, finish, grow
 from kellgren.learn.train import deterministic
 from kellgren.runs import Run
 from kellgren.store import Prepared, Store
@@ -62,40 +61,32 @@ def explain(
         return
     training = training_of(run)
     masked = [c for c in cases if c.split == "test" and c.segmentation is not None]
-    text, pictures = _so_far(run, asked)
+    text = begin(run, [run.overlap], asked=asked, work="explaining", done="explained")
+    pictures = _pictures_so_far(run, text[run.overlap])
     with deterministic(training.threads):
         model = load_model(run, device=device)
         tasks = list(weighted_tasks(tasks_of(run), training))
-        done = max(text.count("\n") - 1, 0) // len(tasks)
+        done = max(text[run.overlap].count("\n") - 1, 0) // len(tasks)
         ready = done % training.batch_size  # knees of the batch that was cut short
         left = masked[done - ready :]
         for batch in batches(store, left, batch_size=training.batch_size, device=device):
             maps = METHODS[settings.method](model, batch.image, tasks, settings)
-            for case, knee, of_heads in _each(store, batch, maps, start=ready):
+            for case, knee, of_heads in each_knee(store, batch, maps, start=ready):
                 if case.case_id in exemplars:
                     pictures += _pictures(run, case, knee, of_heads, store.cartilage)
                     write_exemplars(run.exemplars, pictures)
-                rows = _rows(case, knee, of_heads, store, settings)
-                text += rows.to_csv(index=False, header=not text, lineterminator="\n")
-                write_text(run.unfinished_overlap, text)
+                grow(text, run.overlap, _rows(case, knee, of_heads, store, settings))
                 done += 1
                 watch(done)
             ready = 0
-    write_text(run.overlap, text)
-    write_json(run.settings_file, {**run.record(), "explained": asked})
-    run.unfinished_overlap.unlink(missing_ok=True)
+    finish(run, text, asked=asked, done="explained")
 
 
-def _so_far(run: Run, asked: dict[str, object]) -> tuple[str, list[Exemplar]]:
-    """Overlaps and pictures that an earlier session left, if it was asked for the same."""
-    if run.unfinished_overlap.exists() and run.record().get("explaining") == asked:
-        text = run.unfinished_overlap.read_text(encoding="utf-8")
-        return text, [e for e in read_exemplars(run.exemplars) if f"\n{e.case_id}," in text]
-    run.unfinished_overlap.unlink(missing_ok=True)
-    record = {key: value for key, value in run.record().items() if key != "explained"}
-    write_json(run.settings_file, {**record, "explaining": asked})  # the pictures are others soon
-    write_exemplars(run.exemplars, [])
-    return "", []
+def _pictures_so_far(run: Run, text: str) -> list[Exemplar]:
+    """Pictures of the knees that have their rows; of others none is kept."""
+    if not text:
+        write_exemplars(run.exemplars, [])
+    return [e for e in read_exemplars(run.exemplars) if f"\n{e.case_id}," in text]
 
 
 def exemplar_cases(
@@ -121,7 +112,7 @@ def exemplar_cases(
     return tuple(chosen)
 
 
-def _each(
+def each_knee(
     store: Store, batch: Batch, maps: Mapping[str, Float[Tensor, "n d h w"]], *, start: int
 ) -> Iterator[tuple[Case, Prepared, Maps]]:
     """Each knee of a batch from the given place on, with the map of each head."""
@@ -132,14 +123,16 @@ def _each(
 
 def _rows(
     case: Case, knee: Prepared, maps: Maps, store: Store, settings: ExplanationSettings
-) -> pd.DataFrame:
+) -> list[dict[str, object]]:
     """Rows of `overlap.csv` of one knee, one a head."""
     measured = {
         head: _measures(knee, saliency, labels=store.cartilage, settings=settings)
         for head, saliency in maps.items()
     }
-    keys = {head: {"case_id": case.case_id, "head": head} for head in maps}
-    return pd.DataFrame([keys[head] | measured[head] for head in maps])
+    keys: dict[str, dict[str, object]] = {
+        head: {"case_id": case.case_id, "head": head} for head in maps
+    }
+    return [keys[head] | measured[head] for head in maps]
 
 
 def _pictures(
