@@ -129,7 +129,7 @@ def _order_of_block(
         "auc_oa": _area(wins, cases, oa_from_kl(GRADES), ~oa_from_kl(GRADES)),
     }
     for low, high in ((0, 1), (1, 2), (2, 3), (3, 4), (0, 4)):
-        found[f"auc_{low}{high}"] = _area(wins, cases, high == GRADES, low == GRADES)
+        found[f"auc_{low}{high}"] = _area(wins, cases, GRADES == high, GRADES == low)  # noqa: SIM300
     known = ~np.isnan(score).any(axis=0)
     return {name: np.where(known, values, np.nan) for name, values in found.items()}
 

@@ -111,8 +111,12 @@ def _has(text: str, case: Case) -> bool:
 def _untrained_rows(case: Case, maps: Maps, knee: Prepared, labels: tuple[int, ...]) -> list[Row]:
     cartilage = cartilage_of(knee, labels)
     return [
-        {"case_id": case.case_id, "head": head, "control": "untrained"}
-        | _measures(values, cartilage)
+        {
+            "case_id": case.case_id,
+            "head": head,
+            "control": "untrained",
+            **_measures(values, cartilage),
+        }
         for head, values in maps.items()
     ]
 
