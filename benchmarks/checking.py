@@ -10,6 +10,7 @@ so nothing between two cases is missed.
 
 import argparse
 import os
+import resource
 import time
 from multiprocessing import active_children
 from pathlib import Path
@@ -38,9 +39,11 @@ def main() -> None:
 
 
 def row(name: str, started: float) -> str:
-    """What was spent since the start, and the peaks so far; workers that ended are not seen."""
+    """What was spent since the start, and the peaks so far; of workers that ended none."""
     workers = [worker.pid for worker in active_children() if worker.pid is not None]
-    spent = time.process_time() + sum(cpu_seconds(pid) for pid in workers)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = time.process_time() + ended.ru_utime + ended.ru_stime
+    spent += sum(cpu_seconds(pid) for pid in workers)
     peaks = ", ".join(f"{peak_mb(pid):.0f} MB" for pid in sorted(workers)) or "-"
     wall = time.monotonic() - started
     parent = peak_mb(os.getpid())

@@ -180,7 +180,7 @@ def check_files(cases: Sequence[Case]) -> None:
             f"case {case_id}: {path}",
             f"no such file ({len(missing)} of {len(paths)} scans and masks are missing)",
             "every scan and mask of the cohort",
-            "download or unpack them; --dry-run lists them",
+            "download or unpack them; --dry-run lists them, --tables-only goes on without",
         )
 
 
