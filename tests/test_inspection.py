@@ -133,8 +133,10 @@ def test_the_contact_sheet_shows_every_knee_with_its_findings(cohort, tmp_path):
     assert figure.axes[1].texts[0].get_text() == "error: side"
     assert not figure.axes[0].texts
     assert len(figure.axes[0].images) == 1
-    (path,) = write_contact_sheets(inspection, tmp_path)
+    seen = []
+    (path,) = write_contact_sheets(inspection, tmp_path, progress=lambda *told: seen.append(told))
     assert path.stat().st_size > 10_000
+    assert seen == [(4, 4)]
 
 
 def test_the_sheet_of_hostile_knees_is_drawn_all_the_same(tmp_path):

@@ -230,8 +230,14 @@ def _check_cohort(
         from kellgren.report.contact_sheet import write_contact_sheets
 
         inspection.write(out)
-        sheets = write_contact_sheets(inspection, out) if deep else []
-        typer.echo(f"{out}: cases.csv, findings.csv, check.json, {len(sheets)} contact sheets")
+        typer.echo(f"{out}: cases.csv, findings.csv, check.json")
+        if deep:
+            with shown("draw contact sheets", len(inspection.knees)) as advance:
+                write_contact_sheets(
+                    inspection,
+                    out,
+                    progress=lambda done, total: advance(done, f"{done} knees"),
+                )
     if json is not None:
         inspection.write_json(json)
     typer.echo(inspection.text())
