@@ -1,10 +1,16 @@
 """The docs say what the code does."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from kellgren.cli import app
 from kellgren.results import COLUMNS
 
 ROOT = Path(__file__).parents[1]
@@ -29,3 +35,38 @@ def test_no_document_points_to_a_file_that_is_absent():
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def steps(page):
+    """Commands after "$ ", with the lines of a here-document, and what is shown below each."""
+    blocks = re.findall(r"^```\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        for step in block.removeprefix("$ ").split("\n$ "):
+            command, _, below = step.partition("\n")
+            if "<<'END'" in command:
+                yield f"{command}\n{below}", ""
+            else:
+                yield command, below
+
+
+def said(command):
+    """What a command prints, in this process where it is ours."""
+    if not command.startswith("kellgren "):
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        subprocess.run(["bash", "-ec", command], check=True, env=os.environ | {"PATH": path})
+        return ""
+    done = CliRunner().invoke(app, shlex.split(command)[1:])
+    if done.exception is None or isinstance(done.exception, SystemExit):
+        return done.output
+    return f"{done.output}error: {done.exception}"
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_checking_shows_what_is_really_said(tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "checking-your-data.md").read_text(encoding="utf-8")
+    tutorial, _, _ = page.partition("## What it looks for")
+    monkeypatch.chdir(tmp_path)
+    for command, shown in steps(tutorial):
+        found = " ".join(said(command).split())
+        pattern = re.escape(" ".join(shown.split())).replace(r"\.\.\.", ".*")
+        assert not shown or re.fullmatch(pattern, found), f"$ {command}\n{found}"

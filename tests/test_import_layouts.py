@@ -4,12 +4,15 @@ import csv
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from kellgren.cli import app
 from kellgren.cohort import check_cohort, read_cohort, write_cohort
 from kellgren.faults import InputError
 from kellgren.importers import (
     Options,
     codes_of,
+    constants_of,
     import_bids,
     import_nnunet,
     import_oai,
@@ -82,9 +85,19 @@ class TestOai:
     def test_no_split_and_no_table_are_refused(self, tmp_path):
         with pytest.raises(InputError, match="--test-share"):
             import_oai(self.made(tmp_path))
+        with pytest.raises(InputError, match="a test share of 20; needed"):
+            import_oai(tmp_path, options=Options(test_share=20.0))
         (tmp_path / "kxr_sq_bu00.txt").unlink()
         with pytest.raises(InputError, match="kxr_sq_bu00"):
             import_oai(tmp_path, options=Options(test_share=0.5))
+
+    @pytest.mark.parametrize("folder", ["0.C.2", "0.C.2/9000001"])
+    def test_a_folder_too_deep_and_a_visit_that_is_none_are_told(self, tmp_path, folder):
+        grades = self.made(tmp_path) / "kxr_sq_bu00.txt"
+        with pytest.raises(InputError, match="folder that holds the releases"):
+            import_oai(tmp_path / folder, options=Options(test_share=0.5, grades=grades))
+        with pytest.raises(InputError, match="one of 00, 01"):
+            import_oai(tmp_path, options=Options(test_share=0.5, visit="V00"))
 
     def test_a_person_keeps_the_split_whatever_the_order(self):
         persons = {str(n) for n in range(50)}
@@ -174,7 +187,19 @@ class TestBids:
         options = Options({"kl": "KL"}, {"sex": {"F": "female", "M": "male"}},
                           {"side": "right", "split": "train"})  # fmt: skip
         imported = import_bids(self.made(tmp_path), options=options)
-        assert imported.missing["sub-01"] == "2 scans; choose by --match"
+        assert imported.missing["sub-01"] == "2 scans; choose one by --match, a part of its name"
+
+    def test_a_label_map_is_that_of_the_very_participant(self, tmp_path):
+        text(tmp_path / "participants.tsv", "participant_id\tkl", "sub-1\t0", "sub-10\t1")
+        for name in ("sub-1/anat/sub-1_PDw", "sub-10/anat/sub-10_PDw",
+                     "derivatives/a/sub-10/anat/sub-10_dseg"):  # fmt: skip
+            text(tmp_path / f"{name}.nii.gz", "scan")
+        options = Options(constants={"side": "right", "split": "train"})
+        first, second = import_bids(tmp_path, options=options).cases
+        assert first.segmentation is None
+        assert second.segmentation.name == "sub-10_dseg.nii.gz"
+        text(tmp_path / "derivatives/b/sub-10/anat/sub-10_dseg.nii.gz", "another")
+        assert "1 have several" in import_bids(tmp_path, options=options).notes[-1]
 
 
 class TestTable:
@@ -208,7 +233,46 @@ class TestTable:
         with pytest.raises(InputError, match="--code side:R=right"):
             import_table(path, options=without_codes)
 
-    @pytest.mark.parametrize("word", ["kl", "grade=KL", "=x"])
+    def test_a_code_may_mean_either_side(self, tmp_path):
+        half_said = Options(
+            self.OPTIONS.columns, dict(self.OPTIONS.codes) | {"side": {"R": "right"}}
+        )
+        with pytest.raises(InputError, match="--code side:L=right or --code side:L=left"):
+            import_table(self.made(tmp_path), options=half_said)
+
+    def test_a_column_that_is_named_must_be_there(self, tmp_path):
+        options = Options(dict(self.OPTIONS.columns) | {"age": "Years"}, self.OPTIONS.codes)
+        with pytest.raises(InputError, match=r"a column 'Years'.*--column age="):
+            import_table(self.made(tmp_path), options=options)
+
+    @pytest.mark.parametrize("word", ["kl", "grade=KL", "=x", "side:1=right"])
     def test_words_that_map_nothing_are_refused(self, word):
         with pytest.raises(InputError, match="NAME=VALUE"):
             pairs([word], "--column")
+
+    @pytest.mark.parametrize(
+        ("word", "said"),
+        [
+            ("side=R=right", "side:1=right"),
+            ("knee:R=right", "COLUMN:CODE=MEANING"),
+            ("side:R=rihgt", "one of right, left"),
+            ("kl:none=9", "one of 0, 1, 2, 3, 4"),
+        ],
+    )
+    def test_codes_that_mean_nothing_are_refused(self, word, said):
+        with pytest.raises(InputError, match=said):
+            codes_of([word])
+
+    def test_a_constant_must_be_a_value_of_its_column(self):
+        assert constants_of(["side=left", "site=A"]) == {"side": "left", "site": "A"}
+        with pytest.raises(InputError, match="found 'Left'; needed one of right, left"):
+            constants_of(["side=Left"])
+
+    def test_a_dry_run_lists_what_is_to_be_mended(self, tmp_path):
+        path = text(tmp_path / "knees.csv", "case_id,subject,side,split,kl,image",
+                    "k1,p,right,train,0,a.nii", "k2,p,right,test,1,b.nii")  # fmt: skip
+        done = CliRunner().invoke(app, ["import", "table", str(path), "--dry-run"])
+        assert done.exit_code == 0
+        assert "age_mean" not in done.output
+        assert "to be mended: " in done.output
+        assert "found k1 in train and k2 in test" in done.output

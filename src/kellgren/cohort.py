@@ -155,7 +155,7 @@ def cohort_faults(cases: Sequence[Case], where: str) -> list[InputError]:
                     f"{where}, subject {case.subject}",
                     f"{other.case_id} in {other.split} and {case.case_id} in {case.split}",
                     "each person in one split only",
-                    "move one of the two cases",
+                    "correct the subject of one of the two, or put both in one split",
                 )
             )
     return faults
@@ -180,7 +180,7 @@ def check_files(cases: Sequence[Case]) -> None:
             f"case {case_id}: {path}",
             f"no such file ({len(missing)} of {len(paths)} scans and masks are missing)",
             "every scan and mask of the cohort",
-            "download or unpack them, or correct the paths",
+            "download or unpack them; --dry-run lists them, --tables-only goes on without",
         )
 
 
@@ -284,10 +284,11 @@ def _twins(cases: Sequence[Case], where: str) -> list[InputError]:
             value = key(case)
             other = case if value is None else seen.setdefault(value, case)
             if other is not case:
+                row = f", whose image is {other.image}" if name == "case id" else ""
                 faults.append(
                     InputError(
                         f"{where}, case {case.case_id}",
-                        f"the same {name} as case {other.case_id}",
+                        f"the same {name} as case {other.case_id}{row}",
                         f"one row a knee, each with its own {name}",
                         "drop or rename one of the two",
                     )

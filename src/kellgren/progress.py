@@ -3,11 +3,14 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 
 Advance = Callable[[int, str], None]
 Stage = Callable[[str, int], AbstractContextManager[Advance]]
 
 SECONDS_BETWEEN_LINES = 15.0
+# How far back the bar looks for the speed; rich's own 30 s see no two steps of slow work.
+SECONDS_OF_SPEED = 3600.0
 
 
 @contextmanager
@@ -26,7 +29,7 @@ def shown(title: str, total: int) -> Iterator[Advance]:
     from rich.console import Console
 
     console = Console(stderr=True)
-    show = _bar if console.is_terminal else _lines
+    show = _bar if console.is_interactive else _lines
     with show(title, total) as advance:
         yield advance
 
@@ -50,7 +53,9 @@ def _bar(title: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(
+        *columns, console=Console(stderr=True), speed_estimate_period=SECONDS_OF_SPEED
+    ) as progress:
         task = progress.add_task(title, total=total, note="")
         yield lambda done, note: progress.update(task, completed=done, note=note)
 
@@ -66,8 +71,9 @@ def _lines(title: str, total: int) -> Iterator[Advance]:
         nonlocal last, note_at_end
         note_at_end, now = note, time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES and 0 < done < total:
-            last, left = now, (now - started) / done * (total - done)
-            console.print(f"{title}: {done}/{total}, {note}, about {left:.0f} s left", markup=False)
+            last, left = now, round((now - started) / done * (total - done))
+            said = f"{title}: {done}/{total}, {note}, about {timedelta(seconds=left)} left"
+            console.print(said, markup=False)
 
     yield advance
     seconds = time.monotonic() - started

@@ -130,17 +130,19 @@ def import_(
     seed: Annotated[int, typer.Option(help="Seed of that draw.", min=0)] = 0,
 ) -> None:
     """Write a cohort table from data in another layout."""
-    from kellgren.cohort import check_cohort, summary, write_cohort
-    from kellgren.importers import IMPORTERS, Options, codes_of, pairs
+    from kellgren.cohort import check_cohort, cohort_faults, summary, write_cohort
+    from kellgren.importers import IMPORTERS, Options, codes_of, constants_of, pairs
 
     if kind not in IMPORTERS:
         raise InputError(
-            f"import {kind}", "an unknown layout", f"one of {list(IMPORTERS)}", "choose one of them"
+            f"import {kind}", "an unknown layout", f"one of {', '.join(IMPORTERS)}", "choose one"
         )
+    if not source.exists():
+        raise InputError(str(source), "no such file or folder", "the data", "check the path")
     options = Options(
         pairs(column or [], "--column"),
         codes_of(code or []),
-        pairs(constant or [], "--constant"),
+        constants_of(constant or []),
         grades,
         match,
         visit,
@@ -148,9 +150,13 @@ def import_(
         seed,
     )
     imported = IMPORTERS[kind](source, tables_only=tables_only or dry_run, options=options)
-    typer.echo(summary(imported.cases).to_string(index=False))
+    if imported.cases:
+        known = summary(imported.cases).dropna(axis="columns", how="all")
+        typer.echo(known.round(1).to_string(index=False))
     typer.echo(imported.report())
     if dry_run:
+        for fault in cohort_faults(imported.cases, str(source)):
+            typer.echo(f"to be mended: {fault}")
         return
     if out is None:
         raise InputError("import", "no --out", "the cohort table to write", "give --out FILE.csv")
@@ -177,6 +183,13 @@ def check(
     """
     from kellgren.config import PAPER_GRIDS, CohortSettings, read_study
 
+    if file.suffix not in (".toml", ".csv"):
+        raise InputError(
+            str(file),
+            "a folder" if file.is_dir() else f"the name '{file.name}'",
+            "a cohort table (.csv) or a study file (.toml)",
+            "make a cohort table of your data by `kellgren import`",
+        )
     table: Path | None = file
     grids, cartilage = [PAPER_GRIDS["resnet3d"]], CohortSettings.model_fields["cartilage"].default
     if file.suffix == ".toml":
@@ -222,8 +235,14 @@ def _check_cohort(
         from kellgren.report.contact_sheet import write_contact_sheets
 
         inspection.write(out)
-        sheets = write_contact_sheets(inspection, out) if deep else []
-        typer.echo(f"{out}: cases.csv, findings.csv, check.json, {len(sheets)} contact sheets")
+        typer.echo(f"{out}: cases.csv, findings.csv, check.json")
+        if deep:
+            with shown("draw contact sheets", len(inspection.knees)) as advance:
+                write_contact_sheets(
+                    inspection,
+                    out,
+                    progress=lambda done, total: advance(done, f"{done} knees"),
+                )
     if json is not None:
         inspection.write_json(json)
     typer.echo(inspection.text())

@@ -8,7 +8,7 @@ from kellgren.importers.imported import Imported
 from kellgren.importers.nnunet import import_nnunet
 from kellgren.importers.oai import import_oai
 from kellgren.importers.oaizib_cm import import_oaizib_cm
-from kellgren.importers.options import PLAIN, Options, codes_of, pairs
+from kellgren.importers.options import PLAIN, Options, codes_of, constants_of, pairs
 from kellgren.importers.plain import import_table
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Importer",
     "Options",
     "codes_of",
+    "constants_of",
     "import_bids",
     "import_nnunet",
     "import_oai",

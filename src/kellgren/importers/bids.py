@@ -12,7 +12,7 @@ def import_bids(root: Path, *, tables_only: bool = False, options: Options = PLA
 
     `participants.tsv` (or `options.grades`) has `participant_id` and, by name, mapping or constant,
     `side, split, kl`; it may have `age`, `sex`, `bmi`. Label maps are taken from
-    `derivatives/**/*_dseg.nii.gz` of the same participant.
+    `derivatives/**/*_dseg.nii.gz` of the same participant, where there is just one.
 
     Args:
         root: Folder that holds `participants.tsv`.
@@ -31,25 +31,28 @@ def import_bids(root: Path, *, tables_only: bool = False, options: Options = PLA
         options.constants,
     )
     check_has(table, rows, named, ("case_id", "side", "split", "kl"))
-    cases, without_grade, missing = [], [], {}
+    cases, without_grade, missing, several = [], [], {}, 0
     for line, row in rows:
         name = check_case_id(named.cell(row, "case_id"), f"{table}, line {line}")
         scans = _files(root / name, "anat/*.nii*", options.match)
-        masks = _files(root / "derivatives", f"**/{name}*_dseg.nii*", options.match)
+        # The name ends at "_": sub-1 is not sub-10.
+        masks = _files(root / "derivatives", f"**/{name}_*dseg.nii*", options.match)
         if len(scans) != 1:
-            why = "no scan" if not scans else f"{len(scans)} scans; choose by --match"
-            missing[name] = why
+            why = f"{len(scans)} scans; choose one by --match, a part of its name"
+            missing[name] = why if scans else "no scan"
             continue
         mask = masks[0] if len(masks) == 1 else None
+        several += len(masks) > 1
         case = case_of(row, f"{table}, line {line}", named, image=scans[0], segmentation=mask)
         if case is None:
             without_grade.append(name)
         else:
             cases.append(case)
     bare = sum(case.segmentation is None for case in cases)
-    return Imported(
-        cases, without_grade, [f"{bare} knees have no label map."] if bare else [], missing
-    )
+    notes = [f"{bare} knees have no label map."] if bare else []
+    if several:
+        notes.append(f"{several} have several, and none was taken; choose one by --match.")
+    return Imported(cases, without_grade, notes, missing)
 
 
 def _files(folder: Path, pattern: str, match: str) -> list[Path]:

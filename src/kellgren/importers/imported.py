@@ -57,7 +57,7 @@ def coded(row: dict[str, str], column: str, codes: dict[str, Value], where: str)
         raise InputError(
             where,
             f"{column} is {value[:80]!a}",
-            f"one of {[code for code in codes if code]}",
+            f"one of {', '.join(code for code in codes if code)}",
             "correct the table, or download it again",
         )
     return codes[value]

@@ -71,9 +71,10 @@ def _ending(path: Path) -> str:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         ending = content["file_ending"]
     except (OSError, ValueError, KeyError, TypeError) as error:
+        absent = isinstance(error, FileNotFoundError)
         raise InputError(
             str(path),
-            f"no description of a data set ({error})",
+            "no such file" if absent else f"no description of a data set ({error})",
             "the dataset.json of nnU-Net v2, with file_ending",
             "give the folder DatasetXXX_NAME of nnUNet_raw",
         ) from error

@@ -51,10 +51,10 @@ def import_oai(root: Path, *, tables_only: bool = False, options: Options = PLAI
     Raises:
         InputError: If a table is missing or cannot be used, or no share of the test split is given.
     """
-    if options.test_share is None or not 0 < options.test_share < 1:
-        raise InputError(
-            str(root), "no split: the OAI has none", "a share of test persons", "give --test-share"
-        )
+    share = _share(options.test_share, root)
+    if options.visit not in VISITS.values():
+        known = ", ".join(VISITS.values())
+        raise InputError(f"--visit {options.visit}", "no visit", f"one of {known}", "correct it")
     grades = read_grades(options.grades or _grades_table(root, options.visit), options.visit)
     chosen: dict[tuple[str, str], _Series] = {}
     missing: dict[str, str] = {}
@@ -65,8 +65,15 @@ def import_oai(root: Path, *, tables_only: bool = False, options: Options = PLAI
             kept, dropped = sorted((other, found), key=lambda one: -one.slices)
             chosen[key] = kept
             missing[str(dropped.folder.relative_to(root))] = "a second DESS series of the knee"
+    if not chosen and not missing:
+        raise InputError(
+            str(root),
+            f"no DESS series of visit {options.visit} at <release>/<subject>/<date>/<barcode>",
+            "folders such as 0.C.2/9000001/20050101/10000001",
+            "give the folder that holds the releases, and the visit by --visit",
+        )
     graded = {key: one for key, one in sorted(chosen.items()) if key in grades}
-    splits = drawn_splits({subject for subject, _ in graded}, options.test_share, seed=options.seed)
+    splits = drawn_splits({subject for subject, _ in graded}, share, seed=options.seed)
     cases = [
         Case(
             f"{subject}_V{options.visit}_{side}",
@@ -80,7 +87,7 @@ def import_oai(root: Path, *, tables_only: bool = False, options: Options = PLAI
     ]
     without = [f"{subject}_{side}" for subject, side in sorted(set(chosen) - set(graded))]
     notes = [
-        f"Test persons were drawn: {options.test_share:g} of all, seed {options.seed}.",
+        f"Test persons were drawn: {share:g} of all, seed {options.seed}.",
         "Release groups (0.C.2, 0.E.1) differ in how persons were chosen: check for confounding.",
     ]
     return Imported(cases, without, notes, missing)
@@ -152,6 +159,14 @@ def _series(root: Path, visit: str, missing: dict[str, str]) -> Iterator[_Series
             missing[name] = "a DESS series that does not say its side"
             continue
         yield _Series(folder.parts[-3], label.side, folder, label.files)
+
+
+def _share(share: float | None, root: Path) -> float:
+    if share is None or not 0 < share < 1:
+        found = "no split: the OAI has none" if share is None else f"a test share of {share:g}"
+        needed = "the share of the persons who are drawn for the test split, between 0 and 1"
+        raise InputError(str(root), found, needed, "give it, such as --test-share 0.2")
+    return share
 
 
 def _grades_table(root: Path, visit: str) -> Path:

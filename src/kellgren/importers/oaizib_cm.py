@@ -22,13 +22,13 @@ def import_oaizib_cm(
 
     Args:
         root: Folder of the release.
-        tables_only: True if the scans need not exist; the cases carry the paths that they would
-            have.
+        tables_only: True if the scans need not exist, nor the knees fit together; the cases carry
+            the paths that the scans would have.
         options: Nothing of them is needed; the release says it all.
 
     Raises:
         InputError: If a table is missing, two tables disagree, a cell cannot be used, or, unless
-            `tables_only`, an image or mask is missing.
+            `tables_only`, the knees do not fit together or an image or mask is missing.
     """
     knees = {split: _oaizib_knees(root, split) for split in ("train", "test")}
     cases = [
@@ -40,8 +40,8 @@ def import_oaizib_cm(
     without_grade = [
         knee.case_id for members in knees.values() for knee in members if knee.kl is None
     ]
-    check_cohort(cases, str(root))
     if not tables_only:
+        check_cohort(cases, str(root))
         check_files(cases)
     return Imported(cases, without_grade, _oaizib_notes(cases, without_grade))
 

@@ -9,6 +9,7 @@ from kellgren.faults import InputError
 from kellgren.sheets import Rows, check_columns, number_or_none, read_csv, read_excel
 
 WORDS = {"side": SIDES, "split": SPLITS, "sex": SEXES}
+MEANINGS = WORDS | {"kl": ("0", "1", "2", "3", "4", "")}
 NO_GRADE = ("", "NA", "n/a", "nan", "NaN")
 
 
@@ -51,7 +52,7 @@ def pairs(words: list[str], flag: str) -> dict[str, str]:
     """Words of a command line such as "kl=KLGrade", as a mapping.
 
     Raises:
-        InputError: If a word has no "=", or names no column of a cohort table.
+        InputError: If a word is not of that form, or names no column of a cohort table.
 
     >>> pairs(["kl=KLGrade"], "--column")
     {'kl': 'KLGrade'}
@@ -59,7 +60,7 @@ def pairs(words: list[str], flag: str) -> dict[str, str]:
     split = {}
     for word in words:
         name, equals, value = word.partition("=")
-        if not equals or name.split(":")[0] not in REQUIRED + OPTIONAL:
+        if not equals or name not in REQUIRED + OPTIONAL:
             raise InputError(
                 f"{flag} {word}",
                 f"'{word[:80]}'",
@@ -70,17 +71,48 @@ def pairs(words: list[str], flag: str) -> dict[str, str]:
     return split
 
 
+def constants_of(words: list[str]) -> dict[str, str]:
+    """Words of a command line such as "side=right", as values that all rows have.
+
+    Raises:
+        InputError: As for `pairs`, and if a value is none that the column can have.
+    """
+    constants = pairs(words, "--constant")
+    for name, value in constants.items():
+        _check_meaning(name, value, f"--constant {name}={value}")
+    return constants
+
+
 def codes_of(words: list[str]) -> dict[str, dict[str, str]]:
     """Words of a command line such as "side:1=right", as codes of columns.
+
+    Raises:
+        InputError: If a word is not of that form, names no column of a cohort table, or gives a
+            meaning that the column cannot have.
 
     >>> codes_of(["side:1=right", "side:2=left"])
     {'side': {'1': 'right', '2': 'left'}}
     """
     codes: dict[str, dict[str, str]] = {}
-    for name, meaning in pairs(words, "--code").items():
-        column, _, code = name.partition(":")
+    for word in words:
+        column, colon, rest = word.partition(":")
+        code, equals, meaning = rest.rpartition("=")
+        if not (colon and equals) or column not in REQUIRED + OPTIONAL:
+            raise InputError(
+                f"--code {word}",
+                f"'{word[:80]}'",
+                f"COLUMN:CODE=MEANING, with a column of {', '.join(REQUIRED + OPTIONAL)}",
+                "write it as side:1=right",
+            )
+        _check_meaning(column, meaning, f"--code {word}")
         codes.setdefault(column, {})[code] = meaning
     return codes
+
+
+def _check_meaning(column: str, meaning: str, where: str) -> None:
+    if meaning not in MEANINGS.get(column, (meaning,)):
+        needed = f"one of {', '.join(MEANINGS[column])}"
+        raise InputError(where, f"'{meaning[:80]}'", needed, "correct it")
 
 
 def read_table(path: Path) -> Rows:
@@ -92,18 +124,23 @@ def read_table(path: Path) -> Rows:
 
 
 def check_has(path: Path, rows: Rows, options: Options, needed: tuple[str, ...]) -> None:
-    """Refuse a table that lacks a column which no constant stands for.
+    """Refuse a table that lacks a column which no constant stands for, or which options name.
 
     Raises:
         InputError: With the nearest name and how to map it.
     """
     names = list(rows[0][1]) if rows else []
-    wanted = [options.columns.get(n, n) for n in needed if n not in options.constants]
-    try:
-        check_columns(path, names, wanted)
-    except InputError as fault:
-        todo = f"{fault.todo}; map it by --column NAME=COLUMN, or set it by --constant NAME=VALUE"
-        raise InputError(fault.where, fault.found, fault.needed, todo) from fault
+    for name in dict.fromkeys([*needed, *options.columns]):
+        if name in options.constants:
+            continue
+        try:
+            check_columns(path, names, [options.columns.get(name, name)])
+        except InputError as fault:
+            if len(names) == 1:  # separated by something else
+                raise
+            constant = f", or give all the same by --constant {name}=VALUE" if name in WORDS else ""
+            todo = f"{fault.todo}, map it by --column {name}=COLUMN{constant}"
+            raise InputError(fault.where, fault.found, fault.needed, todo) from fault
 
 
 def case_of(
@@ -126,12 +163,14 @@ def case_of(
         return None
     grade = kl.removesuffix(".0")
     if grade not in ("0", "1", "2", "3", "4"):
-        raise InputError(where, f"kl is {kl[:80]!a}", "0 to 4, or nothing", "use --code kl:CODE=0")
+        raise InputError(
+            where,
+            f"kl is {kl[:80]!a}",
+            "0 to 4, or nothing",
+            f"say what it means: --code kl:{kl[:20]}=GRADE",
+        )
     words = {name: _word(options.cell(row, name), name, where) for name in WORDS}
-    age, bmi = (
-        number_or_none("" if value in NO_GRADE else value, where)
-        for value in (options.cell(row, "age"), options.cell(row, "bmi"))
-    )
+    age, bmi = (_number(options.cell(row, name), f"{where}, {name}") for name in ("age", "bmi"))
     return Case(
         case_id,
         options.cell(row, "subject") or case_id,
@@ -147,12 +186,17 @@ def case_of(
     )
 
 
+def _number(value: str, where: str) -> float | None:
+    return number_or_none("" if value in NO_GRADE else value, where)
+
+
 def _word(value: str, name: str, where: str) -> str:
     if value not in WORDS[name] and not (name == "sex" and value in NO_GRADE):
+        either = " or ".join(f"--code {name}:{value[:20]}={word}" for word in WORDS[name])
         raise InputError(
             where,
-            f"{name} is {value[:80]!a}",
+            f"{name} is {value[:80]!a}" if value else f"an empty {name}",
             f"one of {', '.join(WORDS[name])}",
-            f"say what the code means by --code {name}:{value[:20] or 'CODE'}={WORDS[name][0]}",
+            f"say what it means: {either}",
         )
     return "" if value in NO_GRADE else value

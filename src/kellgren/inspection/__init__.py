@@ -95,7 +95,11 @@ class Inspection:
         """The summary for a terminal."""
         content = self.summary()
         tables = [content["splits"], content["kl_by_split_and_side"]]
-        lines = [pd.DataFrame(rows).to_string(index=False) for rows in tables if rows]
+        lines = [
+            pd.DataFrame(rows).dropna(axis="columns", how="all").round(1).to_string(index=False)
+            for rows in tables
+            if rows
+        ]
         lines += [
             f"{name}: {r['lowest']:.4g} to {r['highest']:.4g}, median {r['median']:.4g}"
             for name, r in content["ranges"].items()
@@ -105,11 +109,12 @@ class Inspection:
     def verdict(self) -> str:
         """One line: sound, or how much was found and the first error in full."""
         counts = self.summary()["findings"]
+        errors, warnings = (_counted(counts[name], name) for name in ("error", "warning"))
         looked = "every voxel" if self.deep else "headers only; --deep reads every voxel"
         if self.exit_code == 2:
             first = next(f for f in self.findings if f.severity == "error")
-            return f"{counts['error']} errors, {counts['warning']} warnings; first {first}"
-        state = "sound" if self.exit_code == 0 else f"usable, {counts['warning']} warnings"
+            return f"{errors}, {warnings}; first {first}"
+        state = "sound" if self.exit_code == 0 else f"usable, {warnings}"
         return f"{self.name}: {len(self.knees)} knees, {state} ({looked})"
 
     def write(self, folder: Path) -> None:
@@ -173,6 +178,10 @@ def inspect_cohort(
     findings += [finding for knee in knees for finding in knee.findings]
     findings += [*same_voxels(knees), *near_duplicates(knees)] if deep else same_files(cases)
     return Inspection(table.name, deep, tuple(findings), tuple(knees))
+
+
+def _counted(n: int, name: str) -> str:
+    return f"{n} {name}" if n == 1 else f"{n} {name}s"
 
 
 def _looked(one: Callable[[Case], Knee], cases: Sequence[Case], workers: int) -> Iterator[Knee]:

@@ -145,7 +145,8 @@ def _of_place(
         what = (
             f"a mask that fits the scan better when it is moved by {place.shift} voxels (d, h, w)"
         )
-        return [("warning", "mask-shifted", what, needed, "look at the contact sheet")]
+        todo = "look at the contact sheet: the mask of another knee, or one that lost its place"
+        return [("warning", "mask-shifted", what, needed, todo)]
     if place.contrast <= 0:
         what = f"labelled cartilage {-place.contrast:.2f} standard deviations darker than around it"
         return [("warning", "mask-contrast", what, needed, "look at the contact sheet")]
@@ -167,8 +168,12 @@ def _of_side(
     apart = (lateral - medial) * spacing_mm[0] * (1 if side == "right" else -1)
     if apart > -LEAST_SIDE_MM:
         return []
-    what = f"medial tibial cartilage (4) {-apart:.0f} mm lateral of the lateral one (5)"
-    todo = "one of three is wrong: the column side, the mask's labels, or the orientation"
+    other = "left" if side == "right" else "right"
+    what = (
+        f"a {other} knee: medial tibial cartilage (4) lies {-apart:.0f} mm from the lateral one (5)"
+        f" on the side where a {side} knee has the lateral one"
+    )
+    todo = "correct one of three: the table's side, the mask's labels, or the scan's orientation"
     return [("error", "side", what, f"a {side} knee, as the table says", todo)]
 
 

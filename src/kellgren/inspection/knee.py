@@ -189,10 +189,11 @@ def _surplus(case: Case, path: Path, count: int) -> list[Finding]:
 
 def _warning(case: Case, kind: str, said: str) -> Finding:
     found, _, meaning = said.partition(": ")
-    needed, todo = "a DESS scan of one knee", "look at the scan"
+    needed, todo = "a DESS scan of one knee", "look at the scan and its header"
     if meaning:
         found = f"{found} ({meaning.rstrip('.')})"
-    return Finding("warning", kind, case.case_id, str(case.image), found.rstrip("."), needed, todo)
+    found = f"that {found[0].lower()}{found[1:].rstrip('.')}"
+    return Finding("warning", kind, case.case_id, str(case.image), found, needed, todo)
 
 
 def _digest(scan: Scan) -> str:

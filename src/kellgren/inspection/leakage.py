@@ -1,10 +1,11 @@
 """What a cohort as a whole can be wrong about: twins, leaks between the splits, missing grades."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from kellgren.cohort import SPLITS, Case
 from kellgren.faults import InputError
@@ -16,6 +17,7 @@ from kellgren.volume import source_files
 
 # Inner product of two fingerprints from which two scans are taken for one.
 NEAR = 0.9
+BLOCK = 64  # fingerprints compared with as many others at a time
 SORTED_FROM = 8  # cases in a split before an order by grade is remarkable
 
 
@@ -44,20 +46,33 @@ def same_voxels(knees: Sequence[Knee]) -> list[Finding]:
 
 
 def near_duplicates(knees: Sequence[Knee]) -> list[Finding]:
-    """Scans that show the same knee though their voxels differ: resampled, brightened, mirrored."""
+    """Scans that show the same knee though their voxels differ: resampled, brightened, mirrored.
+
+    Beyond the fingerprints as they are kept, memory does not grow with the number of knees.
+    """
     seen = [knee for knee in knees if knee.fingerprint is not None]
-    if len(seen) < 2:
-        return []
-    prints = np.stack([np.asarray(knee.fingerprint, np.float32) for knee in seen])
-    mirrored = prints.reshape(-1, *PRINT_GRID)[:, ::-1].reshape(len(prints), -1)
-    findings = []
-    for i, knee in enumerate(seen):
-        alike = np.maximum(prints[i + 1 :] @ prints[i], mirrored[i + 1 :] @ prints[i])
-        for j in np.flatnonzero(alike > NEAR):
-            other = seen[i + 1 + int(j)]
-            if other.digest != knee.digest:
-                findings.append(_near(knee.case, other.case, float(alike[j])))
-    return findings
+    blocks = [seen[first : first + BLOCK] for first in range(0, len(seen), BLOCK)]
+    return [
+        _near(knee.case, other.case, alike)
+        for n, block in enumerate(blocks)
+        for rest in blocks[n:]
+        for knee, other, alike in _alike(block, rest)
+        if other.digest != knee.digest
+    ]
+
+
+def _alike(block: Sequence[Knee], rest: Sequence[Knee]) -> Iterator[tuple[Knee, Knee, float]]:
+    """Pairs of two blocks, or of one with itself, whose fingerprints are near, and how near."""
+    ours, theirs = _prints(block), _prints(rest)
+    mirrored = theirs.reshape(-1, *PRINT_GRID)[:, ::-1].reshape(len(theirs), -1)
+    alike = np.maximum(ours @ theirs.T, ours @ mirrored.T)
+    for i, j in np.argwhere(alike > NEAR):
+        if block is not rest or i < j:
+            yield block[i], rest[j], float(alike[i, j])
+
+
+def _prints(knees: Sequence[Knee]) -> Float32[np.ndarray, "n f"]:
+    return np.stack([np.asarray(knee.fingerprint, np.float32) for knee in knees])
 
 
 def _near(case: Case, other: Case, alike: float) -> Finding:

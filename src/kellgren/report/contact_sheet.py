@@ -1,6 +1,6 @@
 """The contact sheet of a cohort: one slice a knee, to be looked over by a person."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -25,10 +25,20 @@ CELL = 1.35  # inches
 COLOURS = {"error": ORANGE, "warning": "#8a6d00", "note": MUTED}
 
 
-def write_contact_sheets(inspection: Inspection, folder: Path) -> list[Path]:
+def write_contact_sheets(
+    inspection: Inspection,
+    folder: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
     """Write `contact_sheet_01.png` and so on, 48 knees a sheet, in the order of the cohort.
 
     Knees without a picture (not read) have an empty cell with what is wrong.
+
+    Args:
+        inspection: What a deep look found.
+        folder: Where.
+        progress: Called with how many knees are drawn, and how many there are.
     """
     page = COLUMNS * ROWS
     paths = []
@@ -37,6 +47,8 @@ def write_contact_sheets(inspection: Inspection, folder: Path) -> list[Path]:
         knees = inspection.knees[first : first + page]
         write_figure(contact_sheet(knees, inspection.findings), path)
         paths.append(path)
+        if progress is not None:
+            progress(first + len(knees), len(inspection.knees))
     return paths
 
 

@@ -32,6 +32,7 @@ from kellgren.volume.grid import (
     to_scan_grid,
     zscore,
 )
+from kellgren.volume.inflate import read_file_head
 from kellgren.volume.intensity import clipped, foreground, n4
 from kellgren.volume.nifti import read_nifti, read_nifti_geometry, write_nifti
 from kellgren.volume.nrrd_file import data_file, read_nrrd
@@ -138,9 +139,11 @@ def _reader(path: Path) -> Callable[[Path], Raster]:
             return reader
     if is_dicom(path):
         return read_dicom
+    if not os.path.exists(path):
+        read_file_head(path)  # says what is wrong
     raise InputError(
         str(path),
-        f"the name '{path.name}'" if os.path.exists(path) else "no such file",
+        f"the name '{path.name}'",
         f"a name that ends in {', '.join(FORMATS)}, or the folder of a DICOM series",
         "convert the scan, or give the folder of its slices",
     )

@@ -22,6 +22,8 @@ GEOMETRY_TOLERANCE_MM = 0.1
 _ORTHOGONALITY = 1e-3
 # Past this tilt (44 degrees) it would be a guess which axis of the patient an axis stands for.
 _LEAST_COSINE = 0.72
+# From here on two spacings differ by more than what a header's rounding does.
+_SPACING_TOLERANCE = 0.01
 
 Shape = tuple[int, int, int]
 
@@ -332,14 +334,25 @@ def check_same_geometry(path: Path, mask: Geometry, scan: Geometry) -> None:
             "give the mask of this very scan",
         )
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in mask.shape], (1,))).reshape(4, -1)
+    if not np.allclose(mask.spacing_mm, scan.spacing_mm, rtol=_SPACING_TOLERANCE):
+        raise InputError(
+            str(path),
+            f"a mask with voxels of {_size(mask)} mm (d, h, w)",
+            f"the scan's {_size(scan)} mm",
+            "find out which of the two headers is wrong, and export that file again",
+        )
     apart = float(np.linalg.norm((mask.affine - scan.affine) @ corners, axis=0).max())
     if apart > GEOMETRY_TOLERANCE_MM:
         raise InputError(
             str(path),
             f"a mask that lies up to {apart:.3g} mm off the scan",
             f"at most {GEOMETRY_TOLERANCE_MM} mm",
-            "give the mask of this very scan",
+            "give the mask of this very scan, with the scan's place in its header",
         )
+
+
+def _size(volume: Geometry) -> str:
+    return " x ".join(f"{mm:.4g}" for mm in volume.spacing_mm)
 
 
 def shape_of(values: Num[np.ndarray, "_ _ _"]) -> Shape:

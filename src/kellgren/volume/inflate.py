@@ -58,7 +58,9 @@ def _read(path: Path, limit: int | None) -> bytes:
     except InputError:  # it is a ValueError, too
         raise
     except FileNotFoundError:
-        raise InputError(str(path), "no such file", "a scan file", "check the path") from None
+        raise InputError(
+            str(path), "no such file", "a scan or label map", "put it there, or correct the path"
+        ) from None
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise InputError(
             str(path),
