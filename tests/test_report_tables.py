@@ -298,11 +298,10 @@ def test_tables_4_and_5_of_a_study_with_systems_hold_three_kinds_of_numbers():
         assert [count for _, count in table.spans] == [3, 3, 3]
         assert [len(group.rows) for group in table.groups] == [5, 3, 6 if task == "oa" else 4]
         row = rows_of(table, "Chen et al.")["All radiomics"]
-        of_run = lambda frame: frame[  # noqa: E731
-            (frame["backbone"] == "all_radiomics") & (frame["task"] == task)
-        ].set_index(["supervision", "metric"])
-        value = of_run(result.performance).loc[(f"single_{task}", measured)]
-        form = of_run(result.published_form).loc[(f"single_{task}", "macro_f1")]
+        keys = ["backbone", "supervision", "task", "metric"]
+        of_run = ("all_radiomics", f"single_{task}", task)
+        value = result.performance.set_index(keys).loc[(*of_run, measured)]
+        form = result.published_form.set_index(keys).loc[(*of_run, "macro_f1")]
         assert row.cells[1].text == {"oa": "0.67 ± 0.08", "kl": "0.40 ± 0.11"}[task]
         assert row.cells[4].text == f"{form['mean']:.2f} ± {form['sd']:.2f}"
         assert row.cells[7].text == f"{value['value']:.3f}"

@@ -58,7 +58,7 @@ INPUT: dict[str, str] = {
     "texture": "Grey values of five regions",
     "cartilage": "Features of cartilage",
     "bone": "Features of bone",
-    "demographics": "No image",
+    "demographics": "Age, sex, body-mass index",
     "single_oa": "3-D MRI, OA labels",
     "single_kl": "3-D MRI, KL grades",
     "dual": "3-D MRI, OA labels and KL grades",
@@ -72,8 +72,9 @@ CONTROLLED: dict[str, tuple[str, str, str]] = {
     "kl": ("accuracy", "macro_f1", "macro_auc"),
 }
 NOT_CONTROLLED = (
-    "Not controlled: these columns are numbers of other studies, with other preprocessing, input"
-    " and training knees; none should be ranked against a column at its right."
+    "Not controlled: these columns, and the paper’s values beside our networks, are numbers of other"
+    " studies with their own preprocessing, input and validation; none should be ranked against a"
+    " number that was measured here."
 )
 CHUNKS = (
     "The form in which Chen et al. print their rows: mean and standard deviation over five"

@@ -28,8 +28,8 @@ CAVEATS: dict[str, str] = {
     ),
     "family": (
         "Holm’s correction is applied within each family of tests that was declared beforehand:"
-        " Dual against single models, backbone against backbone, and network against radiomics. A raw p below 0.05 that does"
-        " not survive it is not evidence."
+        " Dual against single models, backbone against backbone, and network against radiomics."
+        " A raw p below 0.05 that does not survive it is not evidence."
     ),
     "chance": (
         "With few knees, predictions that know nothing can score high: calling every knee OA has"

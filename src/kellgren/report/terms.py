@@ -22,7 +22,7 @@ SYSTEMS: dict[str, str] = {
     "texture": "Grey values and texture only",
     "cartilage": "Cartilage only",
     "bone": "Bone only",
-    "demographics": "Age, sex, body-mass index",
+    "demographics": "Demographics",
 }
 
 METHODS: dict[str, str] = {**BACKBONES, **SYSTEMS}

@@ -39,7 +39,7 @@ def attribution(result: StudyResult) -> Figure | None:
         figure = Figure(figsize=(FULL_WIDTH, height))
         axes = figure.subplots(len(tasks), MOST, squeeze=False)
         figure.subplots_adjust(
-            left=0.165, right=0.99, top=1 - 0.3 / height, bottom=0.9 / height, hspace=0.12,
+            left=0.205, right=0.99, top=1 - 0.3 / height, bottom=0.9 / height, hspace=0.12,
             wspace=0.06,
         )  # fmt: skip
         for column, axis in enumerate(axes[0]):
@@ -91,7 +91,7 @@ def _left(axis: Axes, task: str) -> None:
 
 
 def _colour_bar(figure: Figure, height: float) -> None:
-    bar = figure.add_axes((0.69, 0.2 / height, 0.28, 0.08 / height))
+    bar = figure.add_axes((0.67, 0.2 / height, 0.28, 0.08 / height))
     colours = figure.colorbar(
         ScalarMappable(LogNorm(1 / REACH, REACH), COLOURS), cax=bar, orientation="horizontal"
     )
@@ -101,7 +101,7 @@ def _colour_bar(figure: Figure, height: float) -> None:
     colours.outline.set_linewidth(0.4)
     bar.tick_params(length=1.5, pad=1.5)
     figure.text(
-        0.645,
+        0.625,
         0.24 / height,
         "share of the weight over share of the features",
         ha="right",
