@@ -54,7 +54,7 @@ def _rows(table: pd.DataFrame, families: list[str]) -> tuple[Row, ...]:
     rows = []
     for task in in_order(table["task"], TASKS):
         of_task = table[table["task"] == task]
-        total = _of_seeds(of_task)["features"].max()
+        total = float(_of_seeds(of_task)["features"].max())
         for region in in_order(of_task["region"], REGIONS):
             mine = of_task[of_task["region"] == region]
             parts = [mine[mine["family"] == name] for name in families]

@@ -72,9 +72,9 @@ CONTROLLED: dict[str, tuple[str, str, str]] = {
     "kl": ("accuracy", "macro_f1", "macro_auc"),
 }
 NOT_CONTROLLED = (
-    "Not controlled: these columns, and the paper’s values beside our networks, are numbers of other"
-    " studies with their own preprocessing, input and validation; none should be ranked against a"
-    " number that was measured here."
+    "Not controlled: these columns, and the paper’s values beside our networks, are numbers of"
+    " other studies with their own preprocessing, input and validation; none should be ranked"
+    " against a number that was measured here."
 )
 CHUNKS = (
     "The form in which Chen et al. print their rows: mean and standard deviation over five"

@@ -93,7 +93,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, systems: list[str], step: float) -> N
     axis.set_xlabel("network − system", labelpad=2)
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
-    _beside(axis, 0, "p, Holm", weight="bold", above=True)
+    _beside(axis, 0.0, "p, Holm", weight="bold", above=True)
 
 
 def _line(axis: Axes, at: float, row: "pd.Series[float]") -> None:
