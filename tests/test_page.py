@@ -15,7 +15,7 @@ from kellgren.report.findings import CAVEATS, key_findings
 from kellgren.report.methods import REFERENCES, methods
 from kellgren.report.sections import TOPICS
 from kellgren.report.tables import TABLES
-from tests.made_study import empty_result, made_result
+from tests.made_study import empty_result, made_benchmark, made_result
 
 VOID = {"meta", "img", "br", "hr", "link"}
 OF_SYSTEMS = ("table_s17", "table_s18", "fig_s10", "fig_s11")
@@ -199,7 +199,7 @@ def test_every_table_and_figure_stands_in_exactly_one_section():
 
 def test_every_section_beyond_the_paper_says_in_words_what_it_does_not_show():
     beyond = [topic for topic in TOPICS if topic.beyond]
-    assert len(beyond) == 7
+    assert len(beyond) == 8
     for topic in beyond:
         assert 2 <= len(topic.words) <= 3
         assert any(word in " ".join(topic.words) for word in (" not ", "Neither")), topic.title
@@ -235,3 +235,10 @@ def test_a_study_without_the_further_tables_still_has_its_page():
     assert Document(text).open == []
     assert "Table S13. Saliency beside its controls is left out: no run has controls" in text
     assert "Table 1. Predictive performance is left out" not in text
+
+
+def test_the_page_of_a_study_with_systems_counts_their_differences_from_the_networks():
+    result = made_benchmark()
+    assert Document(printed(result)).open == []
+    assert "Of 144 differences between a network and a radiomics" in key_findings(result)[-1].text
+    assert "6 of their systems" in methods(result)[-1][0]

@@ -265,4 +265,6 @@ def _radiomics(result: StudyResult) -> Finding | None:
     )
     if len(survivors):
         text += f": in {higher} the network is higher, in {len(survivors) - higher} the system"
-    return Finding(f"{text}. {_scope(result)}", ("seed", "family"))
+    return Finding(
+        f"{text}. Each is about two fitted models on the same knees.", ("seed", "family")
+    )

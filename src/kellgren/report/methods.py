@@ -188,8 +188,8 @@ def _radiomics(result: StudyResult) -> str:
     if not fitted:
         return words
     return (
-        f"{words}; {len(fitted)} of their systems and variants were fitted again, with whatever"
-        " they choose chosen among the training knees of this study"
+        f"{words}; {len(fitted)} of their systems and variants were fitted again to the knees of"
+        " this study"
     )
 
 
