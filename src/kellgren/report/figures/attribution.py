@@ -35,16 +35,17 @@ def attribution(result: StudyResult) -> Figure | None:
     table = table[table["backbone"].isin(systems)]
     tasks, families = in_order(table["task"], TASKS), in_order(table["family"], FAMILIES)
     with mpl.rc_context(STYLE):
-        height = PANEL_HEIGHT * len(tasks) + 0.95
+        height = PANEL_HEIGHT * len(tasks) + 1.07
         figure = Figure(figsize=(FULL_WIDTH, height))
         axes = figure.subplots(len(tasks), MOST, squeeze=False)
         figure.subplots_adjust(
-            left=0.205, right=0.99, top=1 - 0.3 / height, bottom=0.9 / height, hspace=0.12,
+            left=0.205, right=0.99, top=1 - 0.42 / height, bottom=0.9 / height, hspace=0.12,
             wspace=0.06,
         )  # fmt: skip
         for column, axis in enumerate(axes[0]):
             if column < len(systems):
-                axis.set_title(spoken(SYSTEMS, systems[column]), fontweight="bold", pad=4)
+                name = spoken(SYSTEMS, systems[column]).replace(", ", ",\n")
+                axis.set_title(name, fontweight="bold", pad=4)
         for row, task in enumerate(tasks):
             for column, system in enumerate(systems):
                 mine = table[(table["backbone"] == system) & (table["task"] == task)]
