@@ -1,4 +1,4 @@
-"""Fig. S10: whether the gradients of the two heads agree while a Dual model trains, by stage."""
+"""Fig. S12: whether the gradients of the two heads agree while a Dual model trains, by stage."""
 
 import matplotlib as mpl
 import pandas as pd
