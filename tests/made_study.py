@@ -11,7 +11,7 @@ import pandas as pd
 
 from kellgren.analysis.geometry import severity_axis
 from kellgren.analysis.ordering import order
-from kellgren.config import Study
+from kellgren.config import AnalysisSettings, Study
 from kellgren.exemplars import Exemplar
 from kellgren.results import COLUMNS, tidy
 from kellgren.runs import Run
@@ -244,6 +244,48 @@ def made_result(seeds: tuple[int, ...] = (0,), *, cases: int = CASES) -> StudyRe
         embedding=pd.concat([made_embedding(seed, cases=cases) for seed in seeds]),
         exemplars=made_exemplars(),
     )
+
+
+SYSTEMS = ("all_radiomics", "all_radiomics_refit", "top_k", "retrieval", "shape", "demographics")
+CLASSES = ("shape", "firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
+
+
+def made_system(folder: Path, system: str, task: str, *, seed: int, cases: int) -> Run:
+    """A run folder of a radiomics system: predictions, and the weights of two features a class."""
+    run = Run.at(folder / f"{system}-single_{task}-s{seed}")
+    rng = np.random.default_rng([SYSTEMS.index(system), task == "oa", seed])
+    kl = np.arange(cases) % 5
+    severity = kl + rng.normal(0, 1.4, cases)
+    table = pd.DataFrame({"case_id": [f"knee_{i:03d}" for i in range(cases)], "kl": kl})
+    if task == "oa":
+        table["logit_oa"] = severity - 1.5
+    for k in range(5) if task == "kl" else ():
+        table[f"logit_kl_{k}"] = -((severity - k) ** 2)
+    run.folder.mkdir(parents=True)
+    table.to_csv(run.predictions, index=False)
+    names = [("person", "age")]
+    if system != "demographics":
+        classes = ("shape",) if system == "shape" else CLASSES
+        regions = [f"roi_{i}" for i in range(1, 6)]
+        names = [(r, f"original_{c}_{i}") for r, c, i in product(regions, classes, range(2))]
+    weights = pd.DataFrame(names, columns=["region", "feature"])
+    weights.assign(weight=rng.normal(size=len(names))).to_csv(run.attribution, index=False)
+    return run
+
+
+@cache
+def made_benchmark(seeds: tuple[int, ...] = (0,), *, cases: int = CASES) -> StudyResult:
+    """Dual and single networks of two backbones beside radiomics systems."""
+    with TemporaryDirectory() as folder:
+        runs = [
+            made_run(Path(folder), backbone, supervision, seed=seed, cases=cases)
+            for backbone, supervision, seed in product(BACKBONES[:2], SUPERVISIONS, seeds)
+        ]
+        runs += [
+            made_system(Path(folder), system, task, seed=seed, cases=cases)
+            for system, task, seed in product(SYSTEMS, ("oa", "kl"), seeds)
+        ]
+        return analyze(runs, settings=AnalysisSettings(resamples=100), name="made")
 
 
 def empty_result() -> StudyResult:

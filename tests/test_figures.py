@@ -10,7 +10,8 @@ from kellgren.report.captions import caption
 from kellgren.report.figures import FIGURES, NEEDS, TITLES, save_figure
 from kellgren.report.figures.confusion import matrix
 from kellgren.report.figures.saliency import View, crop_box, display, overlays, typical_case
-from tests.made_study import empty_result, made_exemplars, made_result
+from kellgren.report.table import p_value
+from tests.made_study import empty_result, made_benchmark, made_exemplars, made_result
 
 SUPPLEMENT = [name for name in FIGURES if name.startswith("fig_s")]
 OF_ONE_SEED = [name for name in FIGURES if name != "fig_s1"]  # it takes several
@@ -18,6 +19,8 @@ OF_ONE_SEED = [name for name in FIGURES if name != "fig_s1"]  # it takes several
 
 def made_for(name: str):
     """A made study that has what a figure needs."""
+    if name in ("fig_s10", "fig_s11"):
+        return made_benchmark()
     return made_result() if name in OF_ONE_SEED else made_result((0, 1))
 
 
@@ -242,3 +245,27 @@ def test_captions_of_the_supplement_say_what_the_figure_does_not_show():
         assert any(word in words_of for word in ("not", "Only", "No ", "no evidence", "wrong")), (
             name
         )
+
+
+def test_figures_of_the_paper_show_networks_only():
+    drawn = FIGURES["fig5"](made_benchmark())
+    assert {axis.get_ylabel() for axis in drawn.axes if "reference" in axis.get_ylabel()} == {
+        "ResNet3D\nreference",
+        "M3T\nreference",
+    }
+
+
+def test_the_benchmark_draws_every_network_against_every_system_with_its_p():
+    result = made_benchmark()
+    rows = result.comparisons[result.comparisons["family"] == "network-vs-radiomics"]
+    rows = rows[rows["metric"].isin(["auc", "macro_auc"])]
+    drawn = [text for text in words(FIGURES["fig_s10"](result)) if text != "p, Holm"]
+    assert sorted(drawn) == sorted(p_value(p) for p in rows["p_holm"])
+
+
+def test_the_weights_of_a_panel_add_up_to_a_hundred_but_for_rounding():
+    figure = FIGURES["fig_s11"](made_benchmark())
+    panels = [axis for axis in figure.axes if len(axis.texts) == 35]
+    assert len(panels) == 2 * 3
+    for panel in panels:
+        assert abs(sum(int(text.get_text()) for text in panel.texts) - 100) <= 35 / 2

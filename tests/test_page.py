@@ -15,10 +15,11 @@ from kellgren.report.findings import CAVEATS, key_findings
 from kellgren.report.methods import REFERENCES, methods
 from kellgren.report.sections import TOPICS
 from kellgren.report.tables import TABLES
-from tests.made_study import empty_result, made_result
+from tests.made_study import empty_result, made_benchmark, made_result
 
 VOID = {"meta", "img", "br", "hr", "link"}
-OF_SEVERAL_SEEDS = ("table_s3", "table_s16", "fig_s1")
+OF_SYSTEMS = ("table_s17", "table_s18", "fig_s10", "fig_s11")
+LEFT_OUT = ("table_s3", "table_s16", "fig_s1", *OF_SYSTEMS)  # of one seed and networks alone
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -63,7 +64,7 @@ def test_the_page_loads_nothing_and_runs_nothing(written):
     assert "script" not in document.tags
     assert not document.tags & {"link", "iframe", "object", "embed", "form"}
     assert all(address.startswith("data:image/") for address in document.loaded)
-    assert len(document.loaded) == len(FIGURES) - 1  # all but that of several seeds
+    assert len(document.loaded) == len([name for name in FIGURES if name not in LEFT_OUT])
     assert all(link.startswith("#") for link in document.links)
     assert not re.search(r"\son\w+=|@import|url\(", text)
 
@@ -89,8 +90,8 @@ def test_the_policy_allows_exactly_the_style_sheet_of_the_page(written):
 
 def test_all_files_stand_beside_the_page(written):
     names = {path.name for path in written.parent.iterdir()}
-    tables = [name for name in TABLES if name not in OF_SEVERAL_SEEDS]
-    figures = [name for name in FIGURES if name not in OF_SEVERAL_SEEDS]
+    tables = [name for name in TABLES if name not in LEFT_OUT]
+    figures = [name for name in FIGURES if name not in LEFT_OUT]
     wanted = {f"{name}.{suffix}" for name in tables for suffix in ("html", "md", "tex")}
     wanted |= {f"{name}.{suffix}" for name in figures for suffix in ("svg", "pdf", "png")}
     assert names == wanted | {"report.html"}
@@ -198,7 +199,7 @@ def test_every_table_and_figure_stands_in_exactly_one_section():
 
 def test_every_section_beyond_the_paper_says_in_words_what_it_does_not_show():
     beyond = [topic for topic in TOPICS if topic.beyond]
-    assert len(beyond) == 7
+    assert len(beyond) == 8
     for topic in beyond:
         assert 2 <= len(topic.words) <= 3
         assert any(word in " ".join(topic.words) for word in (" not ", "Neither")), topic.title
@@ -234,3 +235,10 @@ def test_a_study_without_the_further_tables_still_has_its_page():
     assert Document(text).open == []
     assert "Table S13. Saliency beside its controls is left out: no run has controls" in text
     assert "Table 1. Predictive performance is left out" not in text
+
+
+def test_the_page_of_a_study_with_systems_counts_their_differences_from_the_networks():
+    result = made_benchmark()
+    assert Document(printed(result)).open == []
+    assert "Of 144 differences between a network and a radiomics" in key_findings(result)[-1].text
+    assert "6 of their systems" in methods(result)[-1][0]

@@ -9,14 +9,22 @@ from kellgren.report.markup import to_html, to_latex, to_markdown
 from kellgren.report.paper_tables import table1, table2, table3
 from kellgren.report.table import Cell, Column, Group, Omitted, Row, Table, mark_best
 from kellgren.report.tables import TABLES
-from tests.made_study import empty_result, made_result
+from kellgren.report.terms import SYSTEMS
+from kellgren.results import COLUMNS
+from tests.made_study import empty_result, made_benchmark, made_result
 
 HOSTILE = "<script>alert(1)</script> & 50% of_$x$ {~^\\#} | *b*"
 
 
-def made_for(name: str):
+OF_PAIRS = ("table_s1", "table_s2", "table_s11", "table_s16", "table_s17")  # of runs or seeds
+OF_SYSTEMS = ("table_s17", "table_s18")
+
+
+def made_for(name: str, seeds: tuple[int, ...] = (0,)):
     """A made study that has what a table needs."""
-    return made_result((0, 1)) if name in ("table_s3", "table_s16") else made_result()
+    if name in OF_SYSTEMS:
+        return made_benchmark(seeds)
+    return made_result((0, 1)) if name in ("table_s3", "table_s16") else made_result(seeds)
 
 
 def rows_of(table: Table, group: str) -> dict[str, Row]:
@@ -101,8 +109,8 @@ def test_several_seeds_give_a_mean_and_a_standard_deviation():
 
 def test_every_table_can_be_made_of_several_seeds():
     several = made_result((0, 1))
-    for make in TABLES.values():
-        assert isinstance(make(several), Table)
+    for name, make in TABLES.items():
+        assert isinstance(make(made_for(name, (0, 1))), Table)
     rows = [row for group in TABLES["table_s1"](several).groups for row in group.rows]
     assert len(rows) == 108
     assert {row.labels[0].rsplit(", ", 1)[1] for row in rows} == {"seed 0", "seed 1"}
@@ -208,8 +216,8 @@ def test_hostile_text_is_escaped_in_every_form():
 
 
 def test_latex_braces_are_balanced():
-    for make in TABLES.values():
-        latex = to_latex(make(made_result((0, 1))))
+    for name, make in TABLES.items():
+        latex = to_latex(make(made_for(name, (0, 1))))
         assert len(re.findall(r"(?<!\\)\{", latex)) == len(re.findall(r"(?<!\\)\}", latex))
         assert all(ord(c) < 128 or c in "é" for c in latex), {c for c in latex if ord(c) > 127}
 
@@ -277,7 +285,89 @@ def test_the_likeness_of_two_settings_needs_that_of_two_seeds():
 
 @pytest.mark.parametrize("name", [name for name in TABLES if name.startswith("table_s")])
 def test_every_further_table_of_several_seeds_states_mean_and_spread(name):
-    table = TABLES[name](made_result((0, 1)))
+    table = TABLES[name](made_for(name, (0, 1)))
     texts = [cell.text for group in table.groups for row in group.rows for cell in row.cells]
-    if name not in ("table_s1", "table_s2", "table_s11", "table_s16"):  # of single seeds or pairs
+    if name not in OF_PAIRS:
         assert any("±" in text for text in texts)
+
+
+def test_tables_4_and_5_of_a_study_with_systems_hold_three_kinds_of_numbers():
+    result = made_benchmark()
+    for name, task, measured in (("table4", "oa", "f1"), ("table5", "kl", "macro_f1")):
+        table = TABLES[name](result)
+        assert [count for _, count in table.spans] == [3, 3, 3]
+        assert [len(group.rows) for group in table.groups] == [5, 3, 6 if task == "oa" else 4]
+        row = rows_of(table, "Chen et al.")["All radiomics"]
+        keys = ["backbone", "supervision", "task", "metric"]
+        of_run = ("all_radiomics", f"single_{task}", task)
+        value = result.performance.set_index(keys).loc[(*of_run, measured)]
+        form = result.published_form.set_index(keys).loc[(*of_run, "macro_f1")]
+        assert row.cells[1].text == {"oa": "0.67 ± 0.08", "kl": "0.40 ± 0.11"}[task]
+        assert row.cells[4].text == f"{form['mean']:.2f} ± {form['sd']:.2f}"
+        assert row.cells[7].text == f"{value['value']:.3f}"
+        assert row.cells[7].notes == (f"[{value['ci_low']:.3f}, {value['ci_high']:.3f}]",)
+
+
+def test_macro_f1_and_the_f1_of_oa_stand_in_columns_of_their_own():
+    titles = [column.title for column in TABLES["table4"](made_benchmark()).columns]
+    assert titles == [*["Accuracy", "Macro-F1", "AUC"] * 2, "Accuracy", "F1 (OA)", "AUC"]
+
+
+def test_a_system_that_was_not_fitted_keeps_its_published_row_and_dashes():
+    row = rows_of(TABLES["table4"](made_benchmark()), "Chen et al.")["E2E image baseline"]
+    assert [cell.text for cell in row.cells] == ["0.76 ± 0.08", "0.71 ± 0.10", "0.83 ± 0.04"] + (
+        ["–"] * 6
+    )
+
+
+def test_what_was_refitted_inside_the_test_set_has_no_controlled_number():
+    table = TABLES["table4"](made_benchmark())
+    row = rows_of(table, "Variants and parts")["All radiomics, refitted in test"]
+    assert [cell.text == "–" for cell in row.cells] == [True] * 3 + [False] * 3 + [True] * 3
+    assert "never seen a training knee" in " ".join(" ".join(table.footnotes).split())
+
+
+def test_only_the_published_columns_are_called_not_controlled():
+    table = TABLES["table5"](made_benchmark())
+    assert table.footnotes[0].startswith("Not controlled")
+    assert [column.marks for column in table.columns] == ["a"] * 3 + ["b"] * 3 + ["c", "c,d", "c"]
+    assert not any(c.best for g in table.groups for row in g.rows for c in row.cells)
+
+
+def test_tables_of_the_paper_and_the_further_ones_show_networks_only():
+    result = made_benchmark()
+    for name in ("table1", "table2", "table_s5", "table_s8", "table_s9"):
+        table = TABLES[name](result)
+        if isinstance(table, Table):
+            assert not {group.name for group in table.groups} & set(SYSTEMS.values())
+    assert "All radiomics" in {group.name for group in TABLES["table_s4"](result).groups}
+    assert "Top-k selection" in {group.name for group in TABLES["table_s6"](result).groups}
+
+
+def test_every_network_stands_against_every_system_once_for_each_metric():
+    result = made_benchmark()
+    table = TABLES["table_s17"](result)
+    assert sum(len(group.rows) for group in table.groups) == 6 * (4 + 4) * 3
+    for row in (row for group in table.groups for row in group.rows):
+        network, system, difference = (float(c.text.replace("−", "-")) for c in row.cells[:3])
+        assert difference == pytest.approx(network - system, abs=2e-3)
+
+
+def test_the_shares_of_the_weight_add_up_to_a_hundred():
+    for group in TABLES["table_s18"](made_benchmark()).groups:
+        for task in ("OA", "KL"):
+            total = sum(row.cells[-1].value for row in group.rows if row.labels[0] == task)
+            assert total == pytest.approx(100)
+
+
+def test_a_study_of_systems_alone_still_has_its_tables_4_and_5():
+    result = made_benchmark()
+    alone = {
+        name: table[table["backbone"].isin(list(SYSTEMS))]
+        for name in COLUMNS
+        if "backbone" in (table := getattr(result, name)).columns and name != "comparisons"
+    }
+    only = replace(result, **alone, comparisons=result.comparisons[:0])
+    assert isinstance(TABLES["table1"](only), Omitted)
+    assert [len(group.rows) for group in TABLES["table4"](only).groups] == [5, 3]
+    assert isinstance(TABLES["table_s17"](only), Omitted)

@@ -26,7 +26,7 @@ from kellgren.analysis.resampling import Resamples, resample, sampled, sampled_m
 from kellgren.faults import InputError
 from kellgren.labels import oa_from_kl
 from kellgren.runs import Run
-from kellgren.tables import Features, Predictions, has_split, read_overlaps
+from kellgren.tables import Features, Predictions, family, has_split, read_overlaps
 
 Row = dict[str, Any]  # one row of a table: cells of many types
 GEOMETRY_RESAMPLES = 2000
@@ -167,6 +167,31 @@ def published_form_rows(found: Evidence) -> list[Row]:
     """Mean and deviation over five chunks of the test cases, the form that Chen et al. print."""
     n = len(found.predictions)
     return [{**found.keys, **asdict(form), "n": n} for form in published_form(found.predictions)]
+
+
+def attribution_rows(found: Evidence) -> list[Row]:
+    """Share of the absolute weight by region and class of feature; none for a network.
+
+    Raises:
+        InputError: If `attribution.csv` lacks a column.
+    """
+    path = found.run.attribution
+    if not path.exists():
+        return []
+    table = pd.read_csv(path)
+    missing = [name for name in ("region", "feature", "weight") if name not in table.columns]
+    if missing:
+        raise InputError(
+            str(path), f"no column {missing[0]}", "region, feature, weight", "fit this system again"
+        )
+    weight = table["weight"].abs()
+    share = weight / weight.sum() if weight.sum() > 0 else weight * np.nan
+    classes = table["feature"].astype(str).map(family).rename("family")
+    grouped = share.groupby([table["region"], classes], sort=True)
+    return [
+        {**found.keys, "region": region, "family": name, "share": of.sum(), "features": len(of)}
+        for (region, name), of in grouped
+    ]
 
 
 def confusion_rows(found: Evidence) -> list[Row]:

@@ -34,6 +34,7 @@ COLUMNS: dict[str, list[str]] = {
         *["correct", "wilson_low", "wilson_high"],
     ],
     "published_form": [*RUN_KEYS, "task", "metric", "mean", "sd", "chunks", "n"],
+    "attribution": [*RUN_KEYS, "region", "family", "share", "features"],
     "chance": ["task", "metric", "rule", "value", "n"],
     "comparisons": [
         *["model", "reference", "backbone", "task", "metric", *PAIR_VALUES, *BOOTSTRAP, "test"],
@@ -130,6 +131,8 @@ class StudyResult:
         performance: One row per run, task and metric; `correct` of n cases where it is a share.
         published_form: Mean and standard deviation over five chunks of the test cases, the form in
             which Chen et al. print their rows.
+        attribution: Where the weight of a radiomics system lies: share of the sum of absolute
+            weights by region and class of feature.
         chance: Scores of rules that do not look at the knee.
         comparisons: Paired differences, model minus reference, with p-values raw and adjusted
             inside each declared family and seed: Holm, Benjamini-Hochberg, and max-T from the
@@ -172,6 +175,7 @@ class StudyResult:
     runs: pd.DataFrame
     performance: pd.DataFrame
     published_form: pd.DataFrame
+    attribution: pd.DataFrame
     chance: pd.DataFrame
     comparisons: pd.DataFrame
     seeds: pd.DataFrame

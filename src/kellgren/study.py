@@ -27,6 +27,7 @@ from kellgren.config import AnalysisSettings
 from kellgren.evidence import (
     Evidence,
     Row,
+    attribution_rows,
     check_cases,
     confusion_rows,
     embedding_rows,
@@ -125,6 +126,7 @@ def analyze(
             name: tidy(name, [row for rows in of_runs for row in rows])
             for name, of_runs in {
                 "published_form": [published_form_rows(f) for f in evidence],
+                "attribution": [attribution_rows(f) for f in evidence],
                 "ordinal": [appraisal.ordinal_rows(f, drawn) for f in evidence],
                 "calibration": [appraisal.calibration_rows(f, seed=seed) for f in evidence],
                 "reliability": [appraisal.reliability_rows(f, seed=seed) for f in evidence],

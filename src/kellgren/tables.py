@@ -279,3 +279,12 @@ def _implied_oa(
         return oa_log_odds(logit_kl)
     with np.errstate(divide="ignore"):
         return oa_log_odds(np.log(prob_kl))
+
+
+def family(feature: str) -> str:
+    """Class of a feature, the second part of PyRadiomics' name.
+
+    >>> family("original_glcm_Contrast"), family("age")
+    ('glcm', 'age')
+    """
+    return feature.split("_")[1] if "_" in feature else feature

@@ -18,7 +18,7 @@ from kellgren.faults import InputError
 from kellgren.radiomics.ordinal import balance, event_loss, fit_thresholds, grade_logits
 from kellgren.radiomics.scaling import standardised
 from kellgren.radiomics.systems import EVIDENCE, Fitted, Material, Watch
-from kellgren.radiomics.table import family
+from kellgren.tables import family
 
 CLASSES = {"oa": 2, "kl": 5}
 FOLDS, FOLD_SEED = 5, 42

@@ -104,15 +104,6 @@ class FeatureTable:
         return values if chosen is None else values[:, chosen]
 
 
-def family(feature: str) -> str:
-    """Class of a feature, the second part of PyRadiomics' name.
-
-    >>> family("original_glcm_Contrast"), family("age")
-    ('glcm', 'age')
-    """
-    return feature.split("_")[1] if "_" in feature else feature
-
-
 def _read_wide(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(

@@ -106,4 +106,18 @@ def _beyond_the_paper(n: int, drawn: str) -> dict[str, str]:
             " scan and the architecture rather than what was learned; a low one does not confirm"
             " a map."
         ),
+        "fig_s10": (
+            f"AUC of each network minus that of each radiomics system on n = {n} test knees, with"
+            " its 95 % percentile interval (paired bootstrap over knees); right of zero favours the"
+            " network. Number at the right, and filled: Holm-adjusted p, below 0.05, within all"
+            " tests of Table S17, which has the other metrics. An interval that holds zero does not"
+            " show that the two are alike." + drawn
+        ),
+        "fig_s11": (
+            "Number: per cent of the sum of absolute weights over standardised features, by region"
+            " and class, mean over seeds; a panel adds up to 100 but for rounding. Colour: that"
+            " share over the share of features that stand there, so that white is what features of"
+            " equal weight give. Weights are of the fitted model: correlated features share a"
+            " weight, and a weight does not show that a region is affected."
+        ),
     }

@@ -6,7 +6,7 @@ from itertools import product
 import pandas as pd
 
 from kellgren.report.table import ABSENT, Cell, Group, Row, interval, number, p_value, seed_cell
-from kellgren.report.terms import BACKBONES, in_order, spoken
+from kellgren.report.terms import METHODS, in_order, spoken
 
 
 def measured_cell(
@@ -73,9 +73,9 @@ def by_backbone(
         cells_of: Makes the cells from the rows of all seeds.
     """
     groups = []
-    for backbone in in_order(table["backbone"], BACKBONES):
+    for backbone in in_order(table["backbone"], METHODS):
         mine = table[table["backbone"] == backbone]
-        groups.append(Group(spoken(BACKBONES, backbone), rows_by(mine, keys, cells_of)))
+        groups.append(Group(spoken(METHODS, backbone), rows_by(mine, keys, cells_of)))
     return tuple(groups)
 
 

@@ -1,6 +1,11 @@
-"""Tables 4 and 5: published radiomics rows beside this study's models (Appendix C)."""
+"""Tables 4 and 5: published radiomics rows beside this study's models (Appendix C).
+
+Where the study fitted radiomics systems of its own they are those of `benchmark_tables`.
+"""
 
 from kellgren.report import facts
+from kellgren.report.benchmark_tables import CONTROLLED, INPUT, controlled
+from kellgren.report.networks import systems_of
 from kellgren.report.published import CONTEXT, published
 from kellgren.report.table import (
     ABSENT,
@@ -18,15 +23,6 @@ from kellgren.report.table import (
 from kellgren.report.terms import BACKBONES, SUPERVISIONS, in_order, spoken
 from kellgren.study import StudyResult
 
-INPUT: dict[str, str] = {
-    "single_oa": "3-D MRI, OA labels",
-    "single_kl": "3-D MRI, KL grades",
-    "dual": "3-D MRI, OA labels and KL grades",
-}
-COLUMNS: dict[str, tuple[str, str, str]] = {
-    "oa": ("accuracy", "f1", "auc"),
-    "kl": ("accuracy", "macro_f1", "macro_auc"),
-}
 NOT_CONTROLLED = (
     "This comparison is not controlled: the studies differ in preprocessing, input, validation"
     " (means and standard deviations over repetitions there, one fixed test split here) and in"
@@ -54,6 +50,8 @@ def _contextual(
     result: StudyResult, task: str, names: tuple[str, str, str, str]
 ) -> Table | Omitted:
     name, title, f1, footnote = names
+    if systems_of(result):
+        return controlled(result, task, name=name, title=title)
     rows = _our_rows(result, task)
     if not rows:
         return Omitted(name, title, f"no run was scored on the task {task.upper()}")
@@ -103,7 +101,8 @@ def _our_rows(result: StudyResult, task: str) -> list[Row]:
         for supervision in in_order(mine["supervision"], SUPERVISIONS):
             name = f"{spoken(BACKBONES, backbone)} {spoken(SUPERVISIONS, supervision)}"
             cells = tuple(
-                _our_cell(values, (backbone, supervision, metric), task) for metric in COLUMNS[task]
+                _our_cell(values, (backbone, supervision, metric), task)
+                for metric in CONTROLLED[task]
             )
             rows.append(Row((name, INPUT.get(supervision, supervision)), cells))
     return rows

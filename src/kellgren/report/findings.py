@@ -6,6 +6,7 @@ import pandas as pd
 
 from kellgren.report import facts
 from kellgren.report.comparison_tables import ALPHA, dual_minus_single
+from kellgren.report.networks import networks
 from kellgren.report.table import interval, number, over_seeds, p_value
 from kellgren.report.terms import (
     BACKBONES,
@@ -17,7 +18,7 @@ from kellgren.report.terms import (
     in_order,
     spoken,
 )
-from kellgren.study import StudyResult
+from kellgren.study import NETWORK_VS_RADIOMICS, StudyResult
 
 CAVEATS: dict[str, str] = {
     "seed": (
@@ -27,8 +28,8 @@ CAVEATS: dict[str, str] = {
     ),
     "family": (
         "Holm’s correction is applied within each family of tests that was declared beforehand:"
-        " Dual against single models, and backbone against backbone. A raw p below 0.05 that does"
-        " not survive it is not evidence."
+        " Dual against single models, backbone against backbone, and network against radiomics."
+        " A raw p below 0.05 that does not survive it is not evidence."
     ),
     "chance": (
         "With few knees, predictions that know nothing can score high: calling every knee OA has"
@@ -73,7 +74,9 @@ class Finding:
 def key_findings(result: StudyResult) -> list[Finding]:
     """What the numbers say, most important first; a part that was not measured is left out."""
     parts = (_dual, _seeds, _chance, _ceiling, _axis, _overlap, _controls)
-    return [finding for part in parts if (finding := part(result)) is not None]
+    of_networks = networks(result)
+    found = [*(part(of_networks) for part in parts), _radiomics(result)]
+    return [finding for finding in found if finding is not None]
 
 
 def caveat_number(key: str) -> int:
@@ -247,3 +250,21 @@ def _controls(result: StudyResult) -> Finding | None:
         f" difference: {'; '.join(counted)}."
     )
     return Finding(text, ("control", "grid"))
+
+
+def _radiomics(result: StudyResult) -> Finding | None:
+    """How many differences between a network and a radiomics system survive, and which way."""
+    rows = result.comparisons[result.comparisons["family"] == NETWORK_VS_RADIOMICS]
+    if rows.empty:
+        return None
+    survivors = rows[rows["p_holm"] < ALPHA]
+    higher = int((survivors["difference"] > 0).sum())
+    text = (
+        f"Of {len(rows)} differences between a network and a radiomics system (Table S17),"
+        f" {_count(len(survivors), 'survives', 'survive')} Holm’s correction at {ALPHA}"
+    )
+    if len(survivors):
+        text += f": in {higher} the network is higher, in {len(survivors) - higher} the system"
+    return Finding(
+        f"{text}. Each is about two fitted models on the same knees.", ("seed", "family")
+    )

@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from kellgren.report import facts
+from kellgren.report.networks import systems_of
 from kellgren.study import StudyResult
 
 REFERENCES: dict[str, str] = {
@@ -95,7 +96,7 @@ def methods(result: StudyResult) -> list[tuple[str, tuple[str, ...]]]:
         ),
         *_further(result),
         ("Features are drawn with t-SNE, for illustration only", ("tsne",)),
-        ("Radiomics rows of Tables 4 and 5 are those of Chen et al.", ("chen",)),
+        (_radiomics(result), ("chen",)),
     ]
     if facts.phantom(result) is None:
         sentences.insert(
@@ -178,6 +179,17 @@ def _testing(result: StudyResult) -> str:
         "Models are compared on the same test knees by a paired bootstrap over knees"
         f" ({count}): the point difference, the mean and standard deviation over resamples, the"
         f" 95 % percentile interval and a two-sided p-value {added}"
+    )
+
+
+def _radiomics(result: StudyResult) -> str:
+    fitted = systems_of(result)
+    words = "Radiomics rows of Tables 4 and 5 are those of Chen et al."
+    if not fitted:
+        return words
+    return (
+        f"{words}; {len(fitted)} of their systems and variants were fitted again to the knees of"
+        " this study"
     )
 
 

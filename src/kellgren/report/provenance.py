@@ -6,7 +6,7 @@ import pandas as pd
 
 from kellgren.report import facts
 from kellgren.report.table import ABSENT, Cell, Column, Group, Omitted, Row, Table, number
-from kellgren.report.terms import BACKBONES, SUPERVISIONS, spoken
+from kellgren.report.terms import METHODS, SUPERVISIONS, spoken
 from kellgren.study import StudyResult
 
 RUN_COLUMNS: dict[str, str] = {
@@ -76,7 +76,7 @@ def runs_table(result: StudyResult) -> Table | Omitted:
         columns=tuple(map(Column, shown.values())),
         groups=tuple(
             Group(
-                spoken(BACKBONES, str(backbone)),
+                spoken(METHODS, str(backbone)),
                 tuple(_run_row(row, list(shown)) for _, row in part.iterrows()),
             )
             for backbone, part in rows.groupby("backbone", sort=False)
@@ -87,8 +87,8 @@ def runs_table(result: StudyResult) -> Table | Omitted:
 def _in_paper_order(column: "pd.Series[Any]") -> "pd.Series[Any]":
     if column.name == "seed":
         return column
-    names = list(BACKBONES) if column.name == "backbone" else list(SUPERVISIONS)
-    return column.map(lambda key: f"{names.index(key) if key in names else len(names)}{key}")
+    names = list(METHODS) if column.name == "backbone" else list(SUPERVISIONS)
+    return column.map(lambda key: f"{names.index(key) if key in names else len(names):02d}{key}")
 
 
 def _run_row(row: "pd.Series[Any]", names: list[str]) -> Row:

@@ -29,6 +29,19 @@ TOPICS: tuple[Topic, ...] = (
     Topic("Saliency and cartilage", "saliency", ("table3", "fig3")),
     Topic("Context", "context", ("table4", "table5")),
     Topic(
+        "Networks against radiomics",
+        "radiomics",
+        ("fig_s10", "table_s17", "fig_s11", "table_s18"),
+        (
+            "The systems of Chen et al. fitted on the training knees of this study, and each"
+            " network against each of them on the same test knees with the same metrics.",
+            "A difference that is not significant does not show that the two are as good. Weights"
+            " say what a fitted model adds up, not which region causes or shows osteoarthritis:"
+            " correlated features share a weight in ways that another fit would share otherwise.",
+        ),
+        beyond=True,
+    ),
+    Topic(
         "Seeds and knees",
         "seeds",
         ("fig_s1", "table_s3"),

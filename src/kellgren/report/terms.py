@@ -6,6 +6,45 @@ import pandas as pd
 
 BACKBONES: dict[str, str] = {"resnet3d": "ResNet3D", "m3t": "M3T", "nnmamba": "nnMamba"}
 
+# Radiomics systems: the five rows of Chen et al., each before its variants; then the ablations.
+SYSTEMS: dict[str, str] = {
+    "image": "E2E image",
+    "image_mask": "Image + mask",
+    "image_mask_onehot": "Image + five masks",
+    "all_radiomics": "All radiomics",
+    "all_radiomics_ordinal": "All radiomics, ordinal",
+    "all_radiomics_refit": "All radiomics, refitted in test",
+    "top_k": "Top-k selection",
+    "top_k_released": "Top-k selection, as released",
+    "retrieval": "Feature-set retrieval",
+    "retrieval_released": "Feature-set retrieval, as released",
+    "shape": "Shape only",
+    "texture": "Grey values and texture only",
+    "cartilage": "Cartilage only",
+    "bone": "Bone only",
+    "demographics": "Demographics",
+}
+
+METHODS: dict[str, str] = {**BACKBONES, **SYSTEMS}
+
+REGIONS: dict[str, str] = {
+    "roi_1": "Femur",
+    "roi_2": "Femoral cartilage",
+    "roi_3": "Tibia",
+    "roi_4": "Medial tibial cartilage",
+    "roi_5": "Lateral tibial cartilage",
+}
+
+FAMILIES: dict[str, str] = {
+    "shape": "Shape",
+    "firstorder": "First order",
+    "glcm": "GLCM",
+    "glrlm": "GLRLM",
+    "glszm": "GLSZM",
+    "gldm": "GLDM",
+    "ngtdm": "NGTDM",
+}
+
 SUPERVISIONS: dict[str, str] = {
     "single_oa": "Single-OA",
     "single_kl": "Single-KL",

@@ -1,9 +1,11 @@
-"""Figures of a study, 1 to 5 of the paper and S1 to S9 beyond it; only the caller saves them."""
+"""Figures of a study, 1 to 5 of the paper and S1 to S11 beyond it; only the caller saves them."""
 
 from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
+from kellgren.report.figures.attribution import attribution
+from kellgren.report.figures.benchmark import benchmark
 from kellgren.report.figures.ceiling import ceiling
 from kellgren.report.figures.concept import concept
 from kellgren.report.figures.confusion import confusion
@@ -19,25 +21,28 @@ from kellgren.report.figures.saliency import saliency
 from kellgren.report.figures.seeds import seeds
 from kellgren.report.figures.strata import strata
 from kellgren.report.figures.style import save_figure, write_figure
+from kellgren.report.networks import of_networks
 from kellgren.study import StudyResult
 
 __all__ = ["FIGURES", "NEEDS", "TITLES", "save_figure", "write_figure"]
 
 FIGURES: dict[str, Callable[[StudyResult], Figure | None]] = {
     "fig1": concept,
-    "fig2": forest,
-    "fig3": saliency,
-    "fig4": embedding,
-    "fig5": confusion,
-    "fig_s1": seeds,
-    "fig_s2": ceiling,
-    "fig_s3": reliability,
-    "fig_s4": decision,
-    "fig_s5": hierarchy,
-    "fig_s6": strata,
-    "fig_s7": ordering,
-    "fig_s8": controls,
-    "fig_s9": randomisation,
+    "fig2": of_networks(forest),
+    "fig3": of_networks(saliency),
+    "fig4": of_networks(embedding),
+    "fig5": of_networks(confusion),
+    "fig_s1": of_networks(seeds),
+    "fig_s2": of_networks(ceiling),
+    "fig_s3": of_networks(reliability),
+    "fig_s4": of_networks(decision),
+    "fig_s5": of_networks(hierarchy),
+    "fig_s6": of_networks(strata),
+    "fig_s7": of_networks(ordering),
+    "fig_s8": of_networks(controls),
+    "fig_s9": of_networks(randomisation),
+    "fig_s10": benchmark,
+    "fig_s11": attribution,
 }
 
 TITLES: dict[str, str] = {
@@ -55,6 +60,8 @@ TITLES: dict[str, str] = {
     "fig_s7": "Figure S7. Order of neighbouring grades",
     "fig_s8": "Figure S8. Saliency beside its controls",
     "fig_s9": "Figure S9. Cascaded randomisation",
+    "fig_s10": "Figure S10. Networks against radiomics systems",
+    "fig_s11": "Figure S11. Where the weight of radiomics systems lies",
 }
 
 # Why a figure cannot be made, where its function gives None.
@@ -73,4 +80,6 @@ NEEDS: dict[str, str] = {
     "fig_s7": "no run has features (features.npz) of test knees",
     "fig_s8": "no run has controls (controls.csv); explain the runs first",
     "fig_s9": "no run has randomised maps (randomisation.csv); explain the runs first",
+    "fig_s10": "no network stands beside a radiomics system of the same seed and task",
+    "fig_s11": "no radiomics system says what its features weigh (attribution.csv)",
 }
