@@ -73,7 +73,7 @@ class Recipe:
     @property
     def settings(self) -> dict[str, Any]:
         """What PyRadiomics is told."""
-        return SETTINGS | POOLS[self.pool].bins
+        return {**SETTINGS, **POOLS[self.pool].bins}
 
     def record(self) -> dict[str, Any]:
         """Everything on which the numbers depend but the files, as a JSON object.
