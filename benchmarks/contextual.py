@@ -11,8 +11,7 @@ PREDICTIONS holds the per-knee predictions that the paper's author released (`re
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -20,21 +19,23 @@ import numpy as np
 import pandas as pd
 from paper_revisited import METHOD, run_folders, show
 from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
 from kellgren.analysis.chunks import published_form
 from kellgren.analysis.comparison import difference
-from kellgren.analysis.ordinal import ORDINAL, ordinal_performance
-from kellgren.analysis.performance import METRICS
+from kellgren.analysis.ordinal import ORDINAL, ordinal_performance, weighted_kappa
+from kellgren.analysis.performance import METRICS, confusion
 from kellgren.analysis.resampling import resample
 from kellgren.config import AnalysisSettings, RadiomicsSettings
 from kellgren.importers import import_oaizib_cm
 from kellgren.labels import oa_from_kl
 from kellgren.radiomics import linear
 from kellgren.radiomics.benchmark import SYSTEMS
+from kellgren.radiomics.ordinal import balance, grade_logits
 from kellgren.radiomics.scaling import standardised
 from kellgren.radiomics.systems import SUPERVISION_OF, Material, fit_run
 from kellgren.radiomics.table import FeatureTable
-from kellgren.report.published import CONTEXT
+from kellgren.report.published import CONTEXT, ContextRow
 from kellgren.runs import Run
 from kellgren.store import Store
 from kellgren.study import NETWORK_VS_RADIOMICS, StudyResult, analyze
@@ -46,6 +47,10 @@ LINEAR = (
     *(*COMPARED, "all_radiomics_refit"),
 )
 DIFFERENCE = ["model_value", "reference_value", "difference", "ci_low", "ci_high", "p", "p_holm"]
+
+
+def quiet(_share: int, _note: str) -> None:
+    pass
 
 
 def material(tables: Path, features: Path) -> Material:
@@ -63,7 +68,7 @@ def radiomics_runs(looked_at: Material, folder: Path) -> list[Run]:
     for system, supervision in product(LINEAR, SUPERVISION_OF.values()):
         run = Run.at(folder / f"{system}-{supervision}-s0")
         run.folder.mkdir(parents=True)
-        fit_run(run, SYSTEMS[system], looked_at, watch=lambda _share, _note: None)
+        fit_run(run, SYSTEMS[system], looked_at, watch=quiet)
         runs.append(run)
     return runs
 
@@ -115,7 +120,7 @@ def show_kappas(runs: Sequence[Run]) -> None:
 def show_published_form(runs: Sequence[Run]) -> None:
     for task, supervision in SUPERVISION_OF.items():
         rows = [
-            [f"{row.method} (published)", *(f"{m:.2f} ± {s:.2f}" for m, s in _scores(row))]
+            [f"{row.method} (published)", *(f"{mean:.2f} ± {sd:.2f}" for mean, sd in _scores(row))]
             for row in CONTEXT[task]
         ]
         for run in [r for r in runs if r.supervision in (supervision, "dual")]:
@@ -126,8 +131,8 @@ def show_published_form(runs: Sequence[Run]) -> None:
         show(f"Over five chunks of the test knees, {task}", pd.DataFrame(rows, columns=columns))
 
 
-def _scores(row: object) -> Iterator[tuple[float, float]]:
-    return (getattr(row, name) for name in ("accuracy", "macro_f1", "auc"))
+def _scores(row: ContextRow) -> tuple[tuple[float, float], ...]:
+    return row.accuracy, row.macro_f1, row.auc
 
 
 def show_strengths(looked_at: Material) -> None:
@@ -135,8 +140,7 @@ def show_strengths(looked_at: Material) -> None:
     for regression, task in product((linear.LOGISTIC, linear.ORDINAL), ("oa", "kl")):
         x, y = linear.features(looked_at).x, looked_at.target(task)
         train = looked_at.rows("train")
-        watch = partial(lambda *_: None)
-        losses = linear.fold_losses(regression, x[train], y[train], task, watch=watch)
+        losses = linear.fold_losses(regression, x[train], y[train], task, watch=quiet)
         z, rows = standardised(x, train), []
         for strength, loss in zip(regression.grid, losses, strict=True):
             scores = linear.scores_of(z, regression.fit(z[train], y[train], strength))
@@ -147,6 +151,40 @@ def show_strengths(looked_at: Material) -> None:
                 clamped = _on_test(looked_at, np.log(_clamped(scores)), task)
                 rows[-1] |= {f"{name}, clamped": value for name, value in clamped.items()}
         show(f"{regression.name}, {task}, by strength", pd.DataFrame(rows))
+
+
+def show_other_choices(looked_at: Material) -> None:
+    """The ordinal grade by other criteria out of fold, and without a penalty on the intercepts."""
+    x, train = linear.features(looked_at).x, looked_at.rows("train")
+    y, z, rows = looked_at.kl[train], standardised(x, train), []
+    parts = linear.folds(y, "kl", "the training knees")
+    order = np.concatenate([held for _, held in parts])
+    for l2 in linear.L2_GRID:
+        row: dict[str, float | str] = {"L2": f"{l2:.3g}"}
+        for name, fit in (("", linear.ORDINAL.fit), ("free, ", free_intercepts)):
+            held_out = []
+            for on, held in parts:
+                inside = standardised(x[train], on)
+                held_out.append(linear.scores_of(inside[held], fit(inside[on], y[on], l2)))
+            scores = np.concatenate(held_out)
+            table = confusion(y[order], grade_logits(scores).argmax(axis=1), classes=5)
+            row[f"{name}fold loss"] = linear.ORDINAL.loss(scores, y[order])
+            row[f"{name}fold kappa"] = float(weighted_kappa(table))
+            row[f"{name}fold clamped loss"] = linear.log_loss(np.log(_clamped(scores)), y[order])
+        scores = linear.scores_of(z, free_intercepts(z[train], y, l2))
+        found = _on_test(looked_at, grade_logits(scores), "kl")
+        rows.append({**row, **{f"free, {name}": value for name, value in found.items()}})
+    show("Ordinal, kl, other choices", pd.DataFrame(rows))
+
+
+def free_intercepts(x: np.ndarray, y: np.ndarray, l2: float) -> np.ndarray:
+    """The ordinal model with a penalty on the weights alone: a logistic model a threshold."""
+    c = 1 / (2 * l2 * len(y) * 4)
+    models = [
+        LogisticRegression(C=c, max_iter=5000).fit(x, y > k, sample_weight=balance(y))
+        for k in range(4)
+    ]
+    return np.hstack([np.vstack([model.coef_.T, model.intercept_]) for model in models])
 
 
 def _clamped(scores: np.ndarray) -> np.ndarray:
@@ -195,6 +233,7 @@ def main() -> None:
         axes = result.order[[*METHOD, "axis", "rho_kl", "auc_oa", "auc_01", "auc_34"]]
         show("Severity axis of the standardised features", axes[axes["supervision"] == "single_kl"])
     show_strengths(looked_at)
+    show_other_choices(looked_at)
     oa = oa_from_kl(looked_at.kl[looked_at.rows("test")])
     print(f"\n{len(oa)} test knees, {int(oa.sum())} with OA")
 
