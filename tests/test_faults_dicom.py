@@ -369,7 +369,7 @@ def test_a_crash_of_the_reader_ends_in_one_sentence_and_the_other_cases_go_on(
     folder = made_series(tmp_path / "series_9")
     code, lines = checked(case_of(folder), tmp_path)
     assert code == 2
-    assert lines[-1].startswith("1 errors, ")
+    assert lines[-1].startswith("1 error, ")
     assert_last_line_names(lines, "case knee_7: ", "series_9: found a series on which the reader")
     assert said in lines[-1]
     assert any("case sound" in line for line in lines)

@@ -333,7 +333,6 @@ def check_same_geometry(path: Path, mask: Geometry, scan: Geometry) -> None:
             f"the scan's {scan.shape}",
             "give the mask of this very scan",
         )
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in mask.shape], (1,))).reshape(4, -1)
     if not np.allclose(mask.spacing_mm, scan.spacing_mm, rtol=_SPACING_TOLERANCE):
         raise InputError(
             str(path),
@@ -341,6 +340,7 @@ def check_same_geometry(path: Path, mask: Geometry, scan: Geometry) -> None:
             f"the scan's {_size(scan)} mm",
             "find out which of the two headers is wrong, and export that file again",
         )
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in mask.shape], (1,))).reshape(4, -1)
     apart = float(np.linalg.norm((mask.affine - scan.affine) @ corners, axis=0).max())
     if apart > GEOMETRY_TOLERANCE_MM:
         raise InputError(
