@@ -9,7 +9,7 @@ from kellgren.config.networks import (
     TrainingSettings,
 )
 from kellgren.config.radiomics import RadiomicsSettings, SystemName
-from kellgren.config.study import AnalysisSettings, Study, read_study
+from kellgren.config.study import AnalysisSettings, Study, read_studies, read_study
 from kellgren.config.supervision import SUPERVISIONS, Supervision
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "Supervision",
     "SystemName",
     "TrainingSettings",
+    "read_studies",
     "read_study",
 ]
