@@ -39,7 +39,7 @@ def kept(study: str) -> pd.DataFrame:
 
 
 def page() -> str:
-    text = (KEPT / "noise.md.in").read_text(encoding="utf-8")
+    text = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
     return noise_page(text, kept("noise"), kept("supervision"))
 
 

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from kellgren import engine
+from kellgren.cli import app, verbs
 from kellgren.config import read_studies, read_study
 from kellgren.faults import InputError
+from kellgren.results import COLUMNS, StudyResult, tidy
 
 ROOT = Path(__file__).parents[1]
 LEAST = 'name = "a"\n[cohort.phantom]\ntrain = 5\ntest = 5\n[backbones.resnet3d]\n'
@@ -67,3 +71,34 @@ def test_the_sweeps_of_the_repository_are_sound(name, variants):
     found = read_studies(ROOT / "studies" / f"{name}.toml")
     assert len(found) == variants
     assert not any(study.explain for study in found.values())
+
+
+def test_run_carries_out_every_variant_in_a_folder_of_its_own(tmp_path, monkeypatch):
+    done, printed = [], []
+    monkeypatch.setattr(engine, "run_study", lambda place: done.append(place))
+    monkeypatch.setattr(verbs, "report", printed.append)
+    read(tmp_path, '[sweep]\n"cohort.phantom.agreement" = [1.0, 0.5]\n')
+    words = ["run", str(tmp_path / "study.toml"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    shown = CliRunner().invoke(app, words)
+    assert shown.exit_code == 0, shown.output
+    folders = [tmp_path / "out" / f"cohort.phantom.agreement={a}" for a in (1.0, 0.5)]
+    assert [place.folder for place in done] == folders
+    assert [place.study.cohort.phantom.agreement for place in done] == [1.0, 0.5]
+    assert printed == [folder / "study" for folder in folders]
+    assert "study 2 of 2" in shown.stderr
+
+
+@pytest.mark.parametrize(("explain", "verbs_done"), [("true", 3), ("false", 2)])
+def test_a_study_may_leave_out_saliency(tmp_path, monkeypatch, explain, verbs_done):
+    done = []
+    steps = {name: lambda place, run, cases, name=name: done.append(name) for name in engine.STEPS}
+    monkeypatch.setattr(engine, "STEPS", steps)
+    monkeypatch.setattr(engine, "prepare", lambda place, cases: None)
+    nothing = StudyResult("a", {}, **{name: tidy(name, []) for name in COLUMNS})
+    monkeypatch.setattr(engine, "analyze_study", lambda place, cases: nothing)
+    monkeypatch.setattr(engine.Workplace, "cohort", lambda place: [])
+    text = 'supervisions = ["dual"]\n' + LEAST.replace("[cohort", f"explain = {explain}\n[cohort")
+    (tmp_path / "study.toml").write_text(text + 'size = "small"\ngrid = [16, 32, 32]\n')
+    study = read_study(tmp_path / "study.toml")
+    engine.run_study(engine.Workplace(study, tmp_path / "out", engine.torch.device("cpu")))
+    assert done == ["train", "predict", "explain"][:verbs_done]

@@ -82,6 +82,8 @@ def test_the_latent_axis_rises_with_severity_and_its_interval_holds_the_value(tm
 def test_a_study_with_the_truth_says_how_methods_differ_over_seeds_and_knees(tmp_path, truth):
     runs = [made(tmp_path, truth, s, i) for s, i in product(("single_kl", "dual"), range(5))]
     settings = AnalysisSettings(resamples=100)
+    for run in runs:
+        run.features.unlink()
     tables = analyze(runs, settings=settings, truth=truth)
     assert set(tables.truth["against"]) == {"truth", "reading"}
     rows = tables.truth_methods.set_index(["model", "against", "task", "metric"])

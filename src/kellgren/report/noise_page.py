@@ -42,6 +42,7 @@ def noise_page(text: str, noise: pd.DataFrame, supervision: pd.DataFrame) -> str
     tables = {
         "ceilings": ceilings(sorted(noise["agreement"].unique(), reverse=True)),
         "questions": questions(noise),
+        "found": told_apart(noise),
         "readings": readings(noise),
         "supervisions": supervisions(supervision),
         **{f"{task} {metric}": by_agreement(noise, task, metric) for task, metric in SHOWN},
@@ -60,8 +61,11 @@ def ceilings(agreements: Sequence[float]) -> str:
         of = found.set_index(["task", "metric"])["ceiling"]
         wrong = oa_noise(reader(agreement), np.bincount(grades).astype(np.float64))
         rows.append(
-            [f"{agreement:g}", *(f"{of[key]:.3f}" for key in CEILINGS)]
-            + [f"{wrong[0, 1]:.3f}", f"{wrong[1, 0]:.3f}"]
+            [
+                f"{agreement:g}",
+                *(f"{of[key]:.3f}" for key in CEILINGS),
+                *(f"{share:.3f}" for share in (wrong[0, 1], wrong[1, 0])),
+            ]
         )
     titles = [SHOWN[key] for key in CEILINGS]
     return markdown(["agreement", *titles, "read OA, has none", "read none, has OA"], rows)
@@ -87,6 +91,21 @@ def questions(noise: pd.DataFrame) -> str:
             pair = f"{supervision} minus {row['reference']}"
             rows.append([pair, SHOWN[task, metric], f"{row['agreement']:g}", *_difference(row)])
     return markdown(["pair", "measure", "agreement", "difference", "verdict"], rows)
+
+
+def told_apart(noise: pd.DataFrame) -> str:
+    """Every difference against the truth, of any supervision, whose interval leaves out 0."""
+    rows, asked = [], 0
+    for (task, metric), title in SHOWN.items():
+        found = _of(noise, "truth", task, metric)
+        for _, row in found[found["difference_low"].notna()].iterrows():
+            asked += 1
+            difference, what = _difference(row)
+            if what in ("better", "worse"):
+                pair = f"{row['model']} minus {row['reference']}"
+                rows.append([pair, title, f"{row['agreement']:g}", difference, what])
+    table = markdown(["pair", "measure", "agreement", "difference", "verdict"], rows)
+    return f"{len(rows)} of {asked} differences of the six measures:\n\n{table}"
 
 
 def readings(noise: pd.DataFrame) -> str:

@@ -41,7 +41,7 @@ def noise(table: pd.DataFrame) -> Figure:
                 look = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 0.8}
                 axis.errorbar(x, of["mean"], yerr=spread, label=name, elinewidth=0.5, **look)
             axis.set_title(title, loc="left", fontweight="bold")
-            axis.set_xlabel("exact agreement of the reader with the truth")
+            axis.set_xlabel("agreement of the reader with the truth")
             axis.invert_xaxis()
         handles, labels = axis.get_legend_handles_labels()
         figure.legend(handles, labels, loc="lower center", ncols=len(LOOKS))
