@@ -76,7 +76,7 @@ def by_agreement(noise: pd.DataFrame, task: str, metric: str) -> str:
     found = _of(noise, "truth", task, metric)
     agreements = sorted(found["agreement"].unique(), reverse=True)
     rows = [
-        [method, *(_mean(of[of["agreement"] == a].iloc[0]) for a in agreements)]
+        [str(method), *(_mean(of[of["agreement"] == a].iloc[0]) for a in agreements)]
         for method, of in found.groupby("model", sort=False)
     ]
     return markdown(["supervision", *(f"agreement {a:g}" for a in agreements)], rows)
