@@ -38,7 +38,7 @@ def reader(agreement: float) -> Float[np.ndarray, "5 5"]:
 
 
 def oa_noise(
-    matrix: Float[np.ndarray, "5 5"], shares: Float[np.ndarray, " 5"]
+    matrix: Float[np.ndarray, "5 5"], shares: Float[np.ndarray, " 5"] | Int[np.ndarray, " 5"]
 ) -> Float[np.ndarray, "2 2"]:
     """Probability that OA is read (columns: no, yes) of a knee without and with OA (rows).
 

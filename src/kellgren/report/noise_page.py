@@ -59,7 +59,7 @@ def ceilings(agreements: Sequence[float]) -> str:
     for agreement in agreements:
         found = noise_ceiling(grades, agreement=agreement, rng=np.random.default_rng(42))
         of = found.set_index(["task", "metric"])["ceiling"]
-        wrong = oa_noise(reader(agreement), np.bincount(grades).astype(np.float64))
+        wrong = oa_noise(reader(agreement), np.bincount(grades))
         rows.append(
             [
                 f"{agreement:g}",
