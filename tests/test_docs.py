@@ -1,5 +1,6 @@
 """The docs say what the code does."""
 
+import doctest
 import os
 import re
 import shlex
@@ -7,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from kellgren.cli import app
+from kellgren.config.supervision import SUPERVISIONS
+from kellgren.report.noise_page import noise_page
 from kellgren.results import COLUMNS
 
 ROOT = Path(__file__).parents[1]
@@ -70,3 +74,24 @@ def test_the_tutorial_on_checking_shows_what_is_really_said(tmp_path, monkeypatc
         found = " ".join(said(command).split())
         pattern = re.escape(" ".join(shown.split())).replace(r"\.\.\.", ".*")
         assert not shown or re.fullmatch(pattern, found), f"$ {command}\n{found}"
+
+
+def test_the_page_on_noise_is_what_the_kept_tables_make():
+    kept = [
+        pd.read_csv(ROOT / "docs" / "results" / f"{study}-truth_methods.csv", keep_default_na=True)
+        for study in ("noise", "supervision")
+    ]
+    text = (ROOT / "benchmarks" / "noise_page.md").read_text(encoding="utf-8")
+    tables = [table.assign(reference=table["reference"].fillna("")) for table in kept]
+    assert noise_page(text, *tables) == (ROOT / "docs" / "noise.md").read_text(encoding="utf-8")
+
+
+def test_every_supervision_is_explained_and_no_other():
+    text = (ROOT / "docs" / "choose-a-supervision.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]+) \|", text, flags=re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(SUPERVISIONS)
+
+
+def test_the_noise_of_the_oa_label_is_what_the_page_prints():
+    page = str(ROOT / "docs" / "choose-a-supervision.md")
+    assert doctest.testfile(page, module_relative=False).failed == 0

@@ -1,4 +1,6 @@
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,3 +163,21 @@ def test_chance_costs_are_known():
     assert gce(even, torch.tensor([0])).item() == pytest.approx((1 - 0.2**0.7) / 0.7)
     assert emd(even, torch.tensor([0])).item() == pytest.approx(0.64 + 0.36 + 0.16 + 0.04)
     assert threshold_bce(torch.zeros(1, 4), torch.tensor([2])).item() == pytest.approx(math.log(2))
+
+
+def test_the_loss_of_the_page_on_extending_runs_and_learns():
+    page = Path(__file__).parents[1] / "docs" / "extending.md"
+    snippet = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)[0]
+    assert len([line for line in snippet.splitlines() if line.strip()]) <= 10
+    before = dict(GRADE_HEADS)
+    try:
+        exec(snippet, {})
+        head = grade_head(TrainingSettings().model_copy(update={"kl_loss": "smoothed"}))
+        values = logits(head.n_logits).requires_grad_()
+        loss = head.each(values, KL).mean()
+        loss.backward()
+        step = head.each(values.detach() - values.grad, KL).mean()
+        assert 0 < float(step) < float(loss.detach())
+    finally:
+        GRADE_HEADS.clear()
+        GRADE_HEADS.update(before)

@@ -18,6 +18,7 @@ from kellgren.analysis.multiplicity import adjusted, max_t
 from kellgren.analysis.noise import read_again, scores_under
 from kellgren.analysis.resampling import Resamples, resample, sampled_means
 from kellgren.analysis.seeds import Seeds, interquartile_mean, seed_difference
+from kellgren.config import SUPERVISIONS as WAYS
 from kellgren.config import AnalysisSettings, SystemName
 from kellgren.evidence import Evidence, Row, Score, measures_of
 from kellgren.labels import oa_from_kl
@@ -67,8 +68,8 @@ def planned_comparisons(runs: Sequence[Run]) -> Iterator[Comparison]:
     Dual against Single-OA on OA and against Single-KL on KL, per backbone; then each pair of
     backbones, in the order of the paper, per supervision and task. With three backbones these are
     18 and 36 tests, three metrics each. Then every supervision beyond the paper's three against
-    the single model of the same task, and each network against each radiomics system, on every
-    task that both were made for.
+    the single model of the same task, and each network of a built-in supervision against each
+    radiomics system, on every task that both were made for.
     """
     networks = [run for run in runs if run.backbone not in SYSTEMS]
     by_key = {(run.seed, run.backbone, run.supervision): run for run in networks}
@@ -103,7 +104,8 @@ def _against_radiomics(runs: Sequence[Run]) -> Iterator[Comparison]:
     for task, single in SINGLE_OF_TASK.items():
         systems = [r for r in in_turn if r.backbone in SYSTEMS and r.supervision == single]
         for network, system in product(networks, systems):
-            if task in TASKS_COMPARED.get(network.supervision, ()):
+            way = WAYS.get(network.supervision)
+            if way is not None and task in way.tasks:
                 yield Comparison(network, system, task, NETWORK_VS_RADIOMICS)
 
 

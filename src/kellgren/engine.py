@@ -30,6 +30,7 @@ from kellgren.radiomics.table import FeatureTable
 from kellgren.runs import Run
 from kellgren.store import Store
 from kellgren.study import StudyResult, analyze
+from kellgren.truth import Truth
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,12 @@ class Workplace:
             )
         write_cohort(table, import_oaizib_cm(release).cases)
         return read_cohort(table)
+
+    def truth(self) -> Truth | None:
+        """What is true of the knees, which only a phantom tells."""
+        if self.study.cohort.phantom is None:
+            return None
+        return Truth.read(self.folder / "phantom" / "severity.csv")
 
 
 def check_backbones(study: Study, stage: Stage = silent) -> None:
@@ -229,6 +236,7 @@ def analyze_study(place: Workplace, cases: Sequence[Case]) -> StudyResult:
             cohort=summary(cases),
             covariates=covariates_of(cases),
             protocol=protocol_of(study),
+            truth=place.truth(),
         )
         result.write(place.folder / "study")
         advance(1, "")
@@ -240,8 +248,9 @@ def run_study(place: Workplace) -> StudyResult:
     check_backbones(place.study, place.stage)
     cases = place.cohort()
     prepare(place, cases)
+    steps = [step for verb, step in STEPS.items() if verb != "explain" or place.study.explain]
     for run in place.runs():
-        for step in STEPS.values():
+        for step in steps:
             step(place, run, cases)
     fit_radiomics(place, cases)
     return analyze_study(place, cases)

@@ -116,6 +116,14 @@ COLUMNS: dict[str, list[str]] = {
     "deletion": [*RUN_KEYS, "head", "region", "value", "ci_low", "ci_high", "n"],
     "randomisation": [*RUN_KEYS, "head", "depth", "stage", "rho", "n"],
     "repeatability": ["backbone", "supervision", "head", "case_id", "seed", "other_seed", "rho"],
+    "truth": [
+        *[*RUN_KEYS, "against", "task", "metric", "value", "ci_low", "ci_high", "n"],
+    ],
+    "truth_methods": [
+        *["model", "reference", "against", "task", "metric", "n", "seeds"],
+        *["mean", "sd", "ci_low", "ci_high", "difference", "difference_low", "difference_high"],
+        *["se_cases", "se_seeds", "se_both", "p", "probability"],
+    ],
     "confusion": [*RUN_KEYS, "head", "reference", "predicted", "count"],
     "embedding": [*RUN_KEYS, "case_id", "kl", "x", "y", "kl_divergence", "trustworthiness"],
 }
@@ -123,13 +131,14 @@ TEXT = {
     *["split", "backbone", "supervision", "oa_source", "size", "grid", "device", "torch"],
     *["weights_digest", "task", "metric", "rule", "model", "test", "family", "warning"],
     *["fit", "head", "case_id", "about", "scaling", "stratum", "covariate", "level", "axis"],
-    *["differ_in", "control", "region", "stage"],
+    *["differ_in", "control", "region", "stage", "against"],
 }
 TEXT_REFERENCE = {
     "comparisons",
     "overlap_comparisons",
     "seeds",
     "similarity",
+    "truth_methods",
 }  # a run there, a class in `confusion`
 
 
@@ -183,6 +192,10 @@ class StudyResult:
         deletion: Change of the explained logit when cartilage, or as much elsewhere, is deleted.
         randomisation: Saliency of networks randomised from the heads down against the run's own.
         repeatability: Saliency of one knee between two seeds.
+        truth: Of a phantom: performance, and rank correlation with severity, `against` the true
+            grade and severity ("truth") and against the grade that was read ("reading").
+        truth_methods: The same over seeds; differences are from the single model of the task, for
+            severity from Single-KL, over seeds and knees.
         confusion: Counts of the test cases per head, reference class and predicted class.
         embedding: t-SNE of the test cases.
         exemplars: Pictures for Fig. 3.
@@ -216,6 +229,8 @@ class StudyResult:
     deletion: pd.DataFrame
     randomisation: pd.DataFrame
     repeatability: pd.DataFrame
+    truth: pd.DataFrame
+    truth_methods: pd.DataFrame
     confusion: pd.DataFrame
     embedding: pd.DataFrame
     exemplars: tuple[Exemplar, ...] = field(default=())

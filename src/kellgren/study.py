@@ -51,6 +51,7 @@ from kellgren.sanity import (
     randomisation_rows,
     repeatability_rows,
 )
+from kellgren.truth import Truth, method_rows, run_rows, true_scores
 
 __all__ = [
     "BACKBONE_VS_BACKBONE",
@@ -76,6 +77,7 @@ def analyze(
     cohort: pd.DataFrame | None = None,
     protocol: dict[str, Any] | None = None,  # any JSON object
     covariates: pd.DataFrame | None = None,
+    truth: Truth | None = None,
 ) -> StudyResult:
     """Measure every run and every declared comparison.
 
@@ -90,6 +92,7 @@ def analyze(
         protocol: What the study asked for.
         covariates: `case_id` and any of age, sex, side and site, one row a case; None for no
             results by stratum.
+        truth: True severity of the knees; None where nobody knows it.
 
     Raises:
         InputError: If there is no run, a file cannot be used, or the test cases differ.
@@ -101,6 +104,7 @@ def analyze(
     kl, seed = evidence[0].predictions.kl, settings.seed
     drawn = resample(len(kl), resamples=settings.resamples, rng=np.random.default_rng(seed))
     scores = {found.run.name: scores_of(found, drawn) for found in evidence}
+    true = [] if truth is None else [true_scores(f, truth, drawn) for f in evidence]
     means = {"resamples": settings.resamples, "seed": seed}
     fewer = min(settings.resamples, MOST_IN_STRATA)
     readings = min(settings.resamples, MOST_READINGS)
@@ -153,6 +157,8 @@ def analyze(
         deletion=tidy("deletion", [r for f in evidence for r in deletion_rows(f, **means)]),
         randomisation=tidy("randomisation", [r for f in evidence for r in randomisation_rows(f)]),
         repeatability=tidy("repeatability", repeatability_rows(evidence)),
+        truth=tidy("truth", [row for each in true for row in run_rows(each, drawn)]),
+        truth_methods=tidy("truth_methods", method_rows(true, rng=np.random.default_rng(seed))),
         confusion=tidy("confusion", [row for f in evidence for row in confusion_rows(f)]),
         embedding=tidy("embedding", [r for f in evidence for r in embedding_rows(f, seed=seed)]),
         exemplars=tuple(

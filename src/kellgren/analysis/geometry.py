@@ -157,6 +157,19 @@ def spearman(
     return float(_rank_correlation(x[None], y[None])[0])
 
 
+def sampled_spearman(
+    x: Float[np.ndarray, " n"],
+    y: Float[np.ndarray, " n"] | Int[np.ndarray, " n"],
+    counts: Int[np.ndarray, "n b"],
+) -> Float[np.ndarray, " b"]:
+    """`spearman` on every resample, given as the count of each case, one column a resample."""
+    if np.isnan(x).any():
+        return np.full(counts.shape[1], np.nan)
+    cases = np.arange(len(x))
+    drawn = np.stack([np.repeat(cases, count) for count in counts.T])
+    return _rank_correlation(x[drawn], y[drawn])
+
+
 def rho_of_auroc(area: float, *, positive: int, negative: int) -> float:
     """Spearman correlation with a binary label that an AUC implies, for a score without ties.
 

@@ -37,6 +37,29 @@ def reader(agreement: float) -> Float[np.ndarray, "5 5"]:
     return table + np.diag(1 - table.sum(axis=1))
 
 
+def oa_noise(
+    matrix: Float[np.ndarray, "5 5"], shares: Float[np.ndarray, " 5"] | Int[np.ndarray, " 5"]
+) -> Float[np.ndarray, "2 2"]:
+    """Probability that OA is read (columns: no, yes) of a knee without and with OA (rows).
+
+    Noise between neighbouring grades reaches the OA label of Eq. (1) only across the border of
+    grades 1 and 2.
+
+    Args:
+        matrix: Probability of each reading (columns) by true grade (rows), as of `reader`.
+        shares: Share of each true grade among the knees, or their counts.
+
+    >>> oa_noise(reader(0.8), np.full(5, 0.2)).round(3)       # grade 1 is read as 2 one time in ten
+    array([[0.95 , 0.05 ],
+           [0.033, 0.967]])
+    """
+    oa = oa_from_kl(np.arange(KL_GRADES))
+    joint = np.asarray(shares, dtype=np.float64)[:, None] * matrix
+    cells = [[joint[np.ix_(true, read)].sum() for read in (~oa, oa)] for true in (~oa, oa)]
+    table = np.array(cells)
+    return np.asarray(table / table.sum(axis=1, keepdims=True))
+
+
 def read_again(
     kl: Int[np.ndarray, " n"], *, agreement: float, draws: int, rng: np.random.Generator
 ) -> Labels:

@@ -101,6 +101,23 @@ def seed_difference(model: Seeds, reference: Seeds, *, rng: np.random.Generator)
     )
 
 
+def seed_interval(method: Seeds, *, rng: np.random.Generator) -> tuple[float, float]:
+    """95 % percentile interval of the mean over seeds, seeds and cases resampled alike.
+
+    NaN with fewer than five seeds, or where no resample has a value for every seed.
+
+    Args:
+        method: The trained networks of one method.
+        rng: Source of the seeds that are drawn.
+    """
+    samples = method.samples[:, ~np.isnan(method.samples).any(axis=0)]
+    if len(samples) < FEWEST_SEEDS or not samples.size:
+        return float("nan"), float("nan")
+    drawn = _drawn_shares(len(samples), samples.shape[1], rng=rng)
+    low, high = np.percentile((samples * drawn).sum(axis=0), [2.5, 97.5])
+    return float(low), float(high)
+
+
 def probability_of_improvement(
     model: Float[np.ndarray, " s"], reference: Float[np.ndarray, " t"]
 ) -> float:

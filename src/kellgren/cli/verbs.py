@@ -61,12 +61,15 @@ Only = Annotated[str, typer.Option(help="Only this run, such as resnet3d-dual-s0
 
 @app.command()
 def run(study: StudyFile, out: Out = None, device: OnDevice = Device.auto) -> None:
-    """Do a whole study: knees, training, statistics, tables, figures, one HTML page."""
+    """Do a whole study, or each of a sweep: knees, training, statistics, figures, a page."""
     from kellgren.engine import run_study
 
-    place = _workplace(study, out, device)
-    run_study(place)
-    report(place.folder / "study")
+    places = _workplaces(study, out, device)
+    for i, place in enumerate(places, start=1):
+        if len(places) > 1:
+            typer.echo(f"{place.folder}: study {i} of {len(places)}", err=True)
+        run_study(place)
+        report(place.folder / "study")
 
 
 @app.command()
@@ -181,7 +184,7 @@ def check(
 
     Exit code 0: sound; 1: warnings; 2: errors.
     """
-    from kellgren.config import PAPER_GRIDS, CohortSettings, read_study
+    from kellgren.config import PAPER_GRIDS, CohortSettings, read_studies
 
     if file.suffix not in (".toml", ".csv"):
         raise InputError(
@@ -193,12 +196,15 @@ def check(
     table: Path | None = file
     grids, cartilage = [PAPER_GRIDS["resnet3d"]], CohortSettings.model_fields["cartilage"].default
     if file.suffix == ".toml":
-        study = read_study(file)
+        studies = read_studies(file)
+        study = next(iter(studies.values()))
         runs = len(study.seeds) * len(study.backbones) * len(study.supervisions)
         if study.radiomics is not None:
             systems, tasks = study.radiomics.systems, study.radiomics.tasks
             runs += len(study.seeds) * len(systems) * len(tasks)
-        typer.echo(f"{file}: a sound study of {runs} runs, {study.training.epochs} epochs each")
+        many = "" if len(studies) == 1 else f" at each of {len(studies)} settings"
+        epochs = study.training.epochs
+        typer.echo(f"{file}: a sound study of {runs} runs{many}, {epochs} epochs each")
         table, cartilage = study.cohort.table, study.cohort.cartilage
         grids = list(dict.fromkeys(backbone.grid for backbone in study.backbones.values()))
     if table is not None and file.suffix == ".toml" and not table.exists():
@@ -348,12 +354,22 @@ def grade(
 
 def _workplace(study: Path, out: Path | None, device: Device) -> "Workplace":
     from kellgren.config import read_study
+
+    read_study(study)  # refuses a sweep
+    return _workplaces(study, out, device)[0]
+
+
+def _workplaces(study: Path, out: Path | None, device: Device) -> "list[Workplace]":
+    """One folder for each variant of the study, below that of the study; itself without a sweep."""
+    from kellgren.config import read_studies
     from kellgren.engine import Workplace
     from kellgren.progress import shown
 
-    settings = read_study(study)
-    folder = out or Path("results") / settings.name
-    return Workplace(settings, folder, _device(device), shown)
+    where = _device(device)
+    return [
+        Workplace(settings, (out or Path("results") / settings.name) / variant, where, shown)
+        for variant, settings in read_studies(study).items()
+    ]
 
 
 def _do(step: Step, place: "Workplace", only: str) -> None:

@@ -14,7 +14,7 @@ from kellgren.config.radiomics import (
     SystemName,
     TopKSettings,
 )
-from kellgren.config.study import AnalysisSettings, Study, read_study
+from kellgren.config.study import AnalysisSettings, Study, read_studies, read_study
 from kellgren.config.supervision import SUPERVISIONS, Supervision
 
 __all__ = [
@@ -34,5 +34,6 @@ __all__ = [
     "SystemName",
     "TopKSettings",
     "TrainingSettings",
+    "read_studies",
     "read_study",
 ]

@@ -18,6 +18,7 @@ from kellgren.config.networks import (
 from kellgren.config.radiomics import RadiomicsSettings, RetrievalSettings, TopKSettings
 from kellgren.config.settings import RunPart, Seed, Settings, Share
 from kellgren.config.supervision import SUPERVISIONS, Supervision
+from kellgren.config.sweep import Content, variants
 from kellgren.faults import InputError
 
 
@@ -35,7 +36,7 @@ class AnalysisSettings(Settings):
 
 
 class Study(Settings):
-    """A whole study file."""
+    """A whole study file. Without `explain` no saliency is computed by `kellgren run`."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     title: str = ""
@@ -50,6 +51,7 @@ class Study(Settings):
     preparation: PreparationSettings = PreparationSettings()
     backbones: dict[str, BackboneSettings] = Field(default={})
     training: TrainingSettings = TrainingSettings()
+    explain: bool = True
     explanation: ExplanationSettings = ExplanationSettings()
     analysis: AnalysisSettings = AnalysisSettings()
     radiomics: RadiomicsSettings | None = None
@@ -93,20 +95,48 @@ def read_study(path: Path) -> Study:
     """Read a study file; paths inside it are relative to its folder.
 
     Raises:
+        InputError: If the file is missing, is not TOML, has an unknown key or a bad value, or is a
+            sweep, which is several studies.
+    """
+    studies = read_studies(path)
+    if "" not in studies:
+        raise InputError(
+            f"{path}, key 'sweep'",
+            f"{len(studies)} studies",
+            "one study",
+            "use `kellgren run`, which does each of them, or a file without [sweep]",
+        )
+    return studies[""]
+
+
+def read_studies(path: Path) -> dict[str, Study]:
+    """Read a study file that may be a sweep: every variant by its name, see `sweep.variants`.
+
+    Raises:
         InputError: If the file is missing, is not TOML, or has an unknown key or a bad value.
     """
+    found = variants(_content(path), str(path))
+    return {name: _read(path, name, content) for name, content in found.items()}
+
+
+def _content(path: Path) -> Content:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             str(path), "no such file", "a study file", "check the path, or copy one from studies/"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(str(path), str(error), "TOML", "correct the line") from error
+
+
+def _read(path: Path, variant: str, content: Content) -> Study:
     try:
         study = Study.model_validate(content)
     except ValidationError as error:
         raise _explain(path, error) from error
+    if variant:
+        study = study.model_copy(update={"title": f"{study.title or study.name}: {variant}"})
     return _beside(path.parent, study)
 
 

@@ -1,0 +1,174 @@
+"""The page on supervision under noisy grades, made from the kept tables of its two studies."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from kellgren.analysis.noise import noise_ceiling, oa_noise, reader
+from kellgren.phantom.reader import GRADE_MIX, true_grades
+
+TEST_KNEES = 120
+CEILINGS = (("oa", "auc"), ("oa", "accuracy"), ("kl", "macro_auc"), ("kl", "accuracy"))
+SHOWN = {
+    ("oa", "auc"): "OA AUC",
+    ("oa", "accuracy"): "OA accuracy",
+    ("kl", "macro_auc"): "KL macro-AUC",
+    ("kl", "accuracy"): "KL accuracy",
+    ("severity", "rho_expected"): "rho of E[k] and severity",
+    ("severity", "rho_pc1"): "rho of PC1 and severity",
+}
+# What the page asks: supervision, task and metric; the reference is the single model of the task.
+QUESTIONS = (
+    ("dual", "kl", "macro_auc"),
+    ("dual", "kl", "accuracy"),
+    ("dual", "severity", "rho_expected"),
+    ("dual", "severity", "rho_pc1"),
+    ("dual", "oa", "auc"),
+    ("dual", "oa", "accuracy"),
+    ("single_kl", "oa", "auc"),
+    ("single_kl", "oa", "accuracy"),
+)
+
+
+def noise_page(text: str, noise: pd.DataFrame, supervision: pd.DataFrame) -> str:
+    """The page: a text with the places `{{name}}`, each filled with a table of that name.
+
+    Args:
+        text: Markdown with the places.
+        noise: `truth_methods` of the study of noise, with a column `agreement`.
+        supervision: The same of the study of supervisions.
+    """
+    tables = {
+        "ceilings": ceilings(sorted(noise["agreement"].unique(), reverse=True)),
+        "questions": questions(noise),
+        "found": told_apart(noise),
+        "readings": readings(noise),
+        "supervisions": supervisions(supervision),
+        **{f"{task} {metric}": by_agreement(noise, task, metric) for task, metric in SHOWN},
+    }
+    for name, table in tables.items():
+        text = text.replace("{{" + name + "}}", table)
+    return text
+
+
+def ceilings(agreements: Sequence[float]) -> str:
+    """What one who knows the true grade would score against the reading, and the noise of OA."""
+    grades = true_grades(TEST_KNEES, GRADE_MIX["test"])
+    rows = []
+    for agreement in agreements:
+        found = noise_ceiling(grades, agreement=agreement, rng=np.random.default_rng(42))
+        of = found.set_index(["task", "metric"])["ceiling"]
+        wrong = oa_noise(reader(agreement), np.bincount(grades))
+        rows.append(
+            [
+                f"{agreement:g}",
+                *(f"{of[key]:.3f}" for key in CEILINGS),
+                *(f"{share:.3f}" for share in (wrong[0, 1], wrong[1, 0])),
+            ]
+        )
+    titles = [SHOWN[key] for key in CEILINGS]
+    return markdown(["agreement", *titles, "read OA, has none", "read none, has OA"], rows)
+
+
+def by_agreement(noise: pd.DataFrame, task: str, metric: str) -> str:
+    """Mean over seeds of each supervision against the truth, one column an agreement."""
+    found = _of(noise, "truth", task, metric)
+    agreements = sorted(found["agreement"].unique(), reverse=True)
+    rows = [
+        [str(method), *(_mean(of[of["agreement"] == a].iloc[0]) for a in agreements)]
+        for method, of in found.groupby("model", sort=False)
+    ]
+    return markdown(["supervision", *(f"agreement {a:g}" for a in agreements)], rows)
+
+
+def questions(noise: pd.DataFrame) -> str:
+    """Differences from the single model, against the truth, each with what it shows."""
+    rows = []
+    for supervision, task, metric in QUESTIONS:
+        found = _of(noise, "truth", task, metric)
+        for _, row in found[found["model"] == supervision].iterrows():
+            pair = f"{supervision} minus {row['reference']}"
+            rows.append([pair, SHOWN[task, metric], f"{row['agreement']:g}", *_difference(row)])
+    return markdown(["pair", "measure", "agreement", "difference", "verdict"], rows)
+
+
+def told_apart(noise: pd.DataFrame) -> str:
+    """Every difference against the truth, of any supervision, whose interval leaves out 0."""
+    rows, asked = [], 0
+    for (task, metric), title in SHOWN.items():
+        found = _of(noise, "truth", task, metric)
+        for _, row in found[found["difference_low"].notna()].iterrows():
+            asked += 1
+            difference, what = _difference(row)
+            if what in ("better", "worse"):
+                pair = f"{row['model']} minus {row['reference']}"
+                rows.append([pair, title, f"{row['agreement']:g}", difference, what])
+    table = markdown(["pair", "measure", "agreement", "difference", "verdict"], rows)
+    return f"{len(rows)} of {asked} differences of the six measures:\n\n{table}"
+
+
+def readings(noise: pd.DataFrame) -> str:
+    """How much of what a model knows its noisy reference hides: Dual against truth and reading."""
+    rows = []
+    for key, title in SHOWN.items():
+        sides = [_of(noise, against, *key) for against in ("truth", "reading")]
+        true, read = (
+            side[side["model"] == "dual"].set_index("agreement")["mean"] for side in sides
+        )
+        rows += [
+            [title, f"{a:g}", f"{true[a]:.3f}", f"{read[a]:.3f}", f"{true[a] - read[a]:+.3f}"]
+            for a in true.index
+        ]
+    return markdown(["measure of Dual", "agreement", "truth", "reading", "hidden"], rows)
+
+
+def supervisions(table: pd.DataFrame) -> str:
+    """Each supervision against the truth, and its difference from the single model of the task."""
+    parts = {key: _of(table, "truth", *key).set_index("model") for key in SHOWN}
+    titles = []
+    for key in (("oa", "auc"), ("kl", "macro_auc"), ("severity", "rho_expected")):
+        titles += [SHOWN[key], "difference"]
+    rows = []
+    for model in parts["oa", "auc"].index:
+        cells = [model]
+        for key in (("oa", "auc"), ("kl", "macro_auc"), ("severity", "rho_expected")):
+            known = model in parts[key].index
+            row = parts[key].loc[model] if known else None
+            cells += ["", ""] if row is None else [f"{row['mean']:.3f}", _difference(row)[0]]
+        rows.append(cells)
+    return markdown(["supervision", *titles], rows)
+
+
+def verdict(low: float, high: float) -> str:
+    """What a 95 % interval of a difference shows.
+
+    >>> verdict(0.01, 0.05), verdict(-0.02, 0.05)
+    ('better', 'not told apart')
+    """
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "not told apart"
+
+
+def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _of(table: pd.DataFrame, against: str, task: str, metric: str) -> pd.DataFrame:
+    rows = (table["against"] == against) & (table["task"] == task) & (table["metric"] == metric)
+    short = {c: table[c].str.partition("-")[2] for c in ("model", "reference")}
+    return table.assign(**short)[rows]
+
+
+def _mean(row: "pd.Series[float]") -> str:
+    return f"{row['mean']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f})"
+
+
+def _difference(row: "pd.Series[float]") -> tuple[str, str]:
+    low, high = row["difference_low"], row["difference_high"]
+    if np.isnan(low):
+        return "", ""
+    return f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})", verdict(low, high)
