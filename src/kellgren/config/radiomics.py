@@ -22,9 +22,6 @@ SystemName = Literal[
     "top_k_released",
     "retrieval",
     "retrieval_released",
-    "image",
-    "image_mask",
-    "image_mask_onehot",
 ]
 
 

@@ -46,5 +46,4 @@ SYSTEMS: dict[str, System] = {
 }
 """How each system is fitted. Those that need torch import it when they are called."""
 
-NEEDS_IMAGES: frozenset[str] = frozenset({"image", "image_mask", "image_mask_onehot"})
-NEEDS_NO_FEATURES: frozenset[str] = NEEDS_IMAGES | {"demographics"}
+NEEDS_NO_FEATURES: frozenset[str] = frozenset({"demographics"})

@@ -24,6 +24,7 @@ from kellgren.radiomics.sets import (
 )
 
 AT_ONCE = 4
+Best = Int[Tensor, "b m k"]
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,8 @@ class Search:
         pool = torch.cat([kept, changed.reshape(len(kept), -1, settings.k)], dim=1)
         return self._ranked(read, pool, settings.final_top)
 
-    def _ranked(self, read: Read, sets: Sets, n: int) -> Sets:
-        return _best(sets, self.net.scores(read, sets), n)
+    def _ranked(self, read: Read, sets: Sets, m: int) -> Best:
+        return _best(sets, self.net.scores(read, sets), m)
 
 
 def contributions(
@@ -185,7 +186,7 @@ def contributions(
     return shares[:, :, None] * (read.tokens @ net.classifier.weight.T)
 
 
-def _best(sets: Sets, scores: Float[Tensor, "b n"], n: int) -> Sets:
-    """The n sets of the highest score of each knee, the best first."""
-    places = scores.topk(n, dim=1).indices
+def _best(sets: Sets, scores: Float[Tensor, "b n"], m: int) -> Best:
+    """The m sets of the highest score of each knee, the best first."""
+    places = scores.topk(m, dim=1).indices
     return sets.gather(1, places[:, :, None].expand(-1, -1, sets.shape[2]))

@@ -73,7 +73,7 @@ MENDED = Rules(
 def top_k(material: Material, task: str, *, seed: int, watch: Watch) -> Fitted:
     """Top-k selection with the defects of the released code mended.
 
-    The released loss on the number of open gates starts at 0.005 (F/2 - k)^2, 281 for 30 of 535,
+    The released loss on the number of open gates starts at 0.005 (F/2 - k)^2, 282 for 30 of 535,
     and swamps the grading: here it is divided by F, and k of F gates are open at the start. An
     epoch is chosen among those of the hard mask, with which knees are graded. Grades have the
     ordinal loss of four thresholds. Features are kept whatever their unit.
