@@ -79,7 +79,8 @@ def probed_knees(task="kl", n=40, features=12):
 
 def test_random_sets_have_k_different_features_and_every_feature_is_drawn_about_equally_often():
     sets = random_sets(5000, 5, 17, np.random.default_rng(0))
-    assert sets.shape == (5000, 5) and all(len(set(s)) == 5 for s in sets[:100].tolist())
+    assert sets.shape == (5000, 5)
+    assert all(len(set(s)) == 5 for s in sets[:100].tolist())
     counts = np.bincount(sets.flatten(), minlength=17)
     assert abs(counts / counts.mean() - 1).max() < 0.02
 
@@ -94,7 +95,8 @@ def test_a_changed_set_differs_in_one_feature_or_two_and_names_none_twice():
         )
     ]
     assert all(len(set(child)) == 5 for child in children.tolist())
-    assert set(kept) == {3, 4} and np.mean(np.array(kept) == 4) == pytest.approx(0.7, abs=0.04)
+    assert set(kept) == {3, 4}
+    assert np.mean(np.array(kept) == 4) == pytest.approx(0.7, abs=0.04)
     new = children[:500][~torch.isin(children[:500], parents[0])]
     assert set(new.tolist()) == set(range(12)) - set(parents[0].tolist())
 
@@ -209,7 +211,8 @@ def test_a_system_grades_every_knee_and_says_what_it_took(name, task):
     assert set(found.record["final_top"]) == {"4", "1"}
     assert found.record["reward"] == ("ridge" if name == "retrieval" else "sgd20")
     passes = found.record["passes"]
-    assert passes["knees_read"] == 8 * 60 + 90 and passes["tokens_read"] == 15 * (8 * 60 + 90)
+    assert passes["knees_read"] == 8 * 60 + 90
+    assert passes["tokens_read"] == 15 * (8 * 60 + 90)
     released = 48 * (2 * 8 + 6 * 28) + 12 * 8 * 20 + 90 * 40
     assert passes["knees_read_as_released"] == released
 
@@ -288,7 +291,7 @@ def test_other_settings_of_retrieval_leave_a_run_of_top_k_as_it_is(scanned, tmp_
     run = Run.at(tmp_path / "top_k-single_oa-s0")
     fit_run(run, SYSTEMS["top_k"], scanned, watch=quiet)
     fit_run(run, SYSTEMS["top_k"], with_settings(scanned, epochs=9), watch=quiet)
+    settings = scanned.settings.top_k.model_copy(update={"k": 3})
+    changed = scanned.settings.model_copy(update={"top_k": settings})
     with pytest.raises(InputError, match="other radiomics"):
-        settings = scanned.settings.top_k.model_copy(update={"k": 3})
-        changed = scanned.settings.model_copy(update={"top_k": settings})
         fit_run(run, SYSTEMS["top_k"], replace(scanned, settings=changed), watch=quiet)
