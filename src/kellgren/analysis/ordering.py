@@ -129,7 +129,9 @@ def _order_of_block(
         "auc_oa": _area(wins, cases, oa_from_kl(GRADES), ~oa_from_kl(GRADES)),
     }
     for low, high in ((0, 1), (1, 2), (2, 3), (3, 4), (0, 4)):
-        found[f"auc_{low}{high}"] = _area(wins, cases, high == GRADES, low == GRADES)
+        found[f"auc_{low}{high}"] = _area(
+            wins, cases, np.equal(GRADES, high), np.equal(GRADES, low)
+        )
     known = ~np.isnan(score).any(axis=0)
     return {name: np.where(known, values, np.nan) for name, values in found.items()}
 

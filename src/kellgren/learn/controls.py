@@ -110,11 +110,11 @@ def _has(text: str, case: Case) -> bool:
 
 def _untrained_rows(case: Case, maps: Maps, knee: Prepared, labels: tuple[int, ...]) -> list[Row]:
     cartilage = cartilage_of(knee, labels)
-    return [
-        {"case_id": case.case_id, "head": head, "control": "untrained"}
-        | _measures(values, cartilage)
-        for head, values in maps.items()
-    ]
+    rows: list[Row] = []
+    for head, values in maps.items():
+        keys = {"case_id": case.case_id, "head": head, "control": "untrained"}
+        rows.append({**keys, **_measures(values, cartilage)})
+    return rows
 
 
 def anatomical_controls(

@@ -59,8 +59,8 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
         x = [k + 0.2 * (place - (len(names) - 1) / 2) for k in range(len(PAIRS))]
         axis.plot(x, values, marker, color=colour, markersize=3.4, linestyle="")
         if len(mine) == 1:
-            ends = [mine[[bounds_of(pair)[i] for pair in PAIRS]].iloc[0] for i in (0, 1)]
-            axis.vlines(x, *ends, color=colour, linewidth=0.8)
+            low, high = ([float(mine[bounds_of(p)[i]].iloc[0]) for p in PAIRS] for i in (0, 1))
+            axis.vlines(x, low, high, color=colour, linewidth=0.8)
     axis.set_xticks(range(len(PAIRS)), list(PAIRS.values()))
 
 
