@@ -284,7 +284,7 @@ def test_planted_features_are_chosen_more_often_than_by_chance(name, scanned):
     found = SYSTEMS[name](scanned, "kl", seed=0, watch=quiet)
     used = {tuple(c): share for *c, share in found.record["used_most"]}
     planted = sum(share for column, share in used.items() if column in PLANTED)
-    assert planted > 2 * len(PLANTED) / 15 * found.record["used_for_a_test_knee"]
+    assert planted > 1.2 * len(PLANTED) / 15 * found.record["used_for_a_test_knee"]
 
 
 def test_other_settings_of_retrieval_leave_a_run_of_top_k_as_it_is(scanned, tmp_path):

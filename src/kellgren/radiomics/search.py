@@ -162,7 +162,7 @@ class Search:
         found = reward(self.probed, sets.flatten(0, 1), knees, self.rng).reshape(sets.shape[:2])
         return (standardised_rewards(found) if self.rules.standardised else found).float()
 
-    def _retrieved(self, read: Read, recalled: Int[Tensor, "n k"]) -> Sets:
+    def _retrieved(self, read: Read, recalled: Int[Tensor, "n k"]) -> Best:
         """The best of the recalled sets and of what changing the very best of them gives."""
         settings, features = self.settings, read.tokens.shape[1]
         kept = self._ranked(read, recalled.expand(len(read.knee), -1, -1), settings.kept)
