@@ -14,6 +14,7 @@ NO_TORCH = [
     "kellgren.store",
     "kellgren.phantom",
     "kellgren.analysis.comparison",
+    "kellgren.radiomics.benchmark",
 ]
 HEAVY = ["torch", "matplotlib", "sklearn", "scipy.stats", "pandas", "nibabel", "statsmodels"]
 
