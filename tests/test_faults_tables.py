@@ -123,7 +123,7 @@ def test_T12_a_file_that_is_no_scan_is_refused_whatever_its_path(tmp_path):
 
 
 def test_T12_no_file_outside_is_taken_for_a_scan(tmp_path):
-    rows = [row(image="../../../../etc/passwd"), ROWS[1]]
+    rows = [row(image="../../../../../../../../etc/passwd"), ROWS[1]]
     code, lines = ended("check", table(tmp_path, rows))
     assert code == 2
     assert_last_line_names(lines, "case a: ", "/etc/passwd", "a name that ends in")

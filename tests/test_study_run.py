@@ -134,7 +134,7 @@ def test_a_broken_scan_is_named_and_finished_cases_stay(study, tmp_path):
     ("words", "expected"),
     [
         (("run", "no.toml"), "no.toml: found no such file"),
-        (("import", "mri-cloud", ".", "--out", "c.csv"), "one of ['oaizib-cm'"),
+        (("import", "mri-cloud", ".", "--out", "c.csv"), "one of oaizib-cm, "),
         (("phantom", "x", "--grid", "24,48"), "three whole numbers"),
         (("analyze", "nowhere", "--out", "t"), "nowhere: found no such folder"),
         (("grade", "scan.nii.gz", "--weights", "somewhere"), "<backbone>-<supervision>-s<seed>"),
