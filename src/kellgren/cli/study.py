@@ -1,0 +1,125 @@
+"""Verbs that do a study or a step of it. torch is imported only inside those that need it."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kellgren.cli.options import Device, OnDevice, Out, StudyFile, workplace_of, workplaces_of
+from kellgren.faults import InputError
+
+if TYPE_CHECKING:
+    from kellgren.engine import Workplace
+
+app = typer.Typer()
+
+
+class Step(StrEnum):
+    """A step of one run."""
+
+    train = "train"
+    predict = "predict"
+    explain = "explain"
+
+
+Only = Annotated[str, typer.Option(help="Only this run, such as resnet3d-dual-s0.")]
+
+
+@app.command()
+def run(study: StudyFile, out: Out = None, device: OnDevice = Device.auto) -> None:
+    """Do a whole study, or each of a sweep: knees, training, statistics, figures, a page."""
+    from kellgren.engine import run_study
+
+    places = workplaces_of(study, out, device)
+    for i, place in enumerate(places, start=1):
+        if len(places) > 1:
+            typer.echo(f"{place.folder}: study {i} of {len(places)}", err=True)
+        run_study(place)
+        report(place.folder / "study")
+
+
+@app.command()
+def prepare(
+    study: StudyFile,
+    out: Out = None,
+    workers: Annotated[int, typer.Option(help="Processes at work.", min=1, max=64)] = 1,
+) -> None:
+    """Bring every scan into the anatomical frame, z-score and resample it, once."""
+    from kellgren import engine
+
+    place = workplace_of(study, out, Device.cpu)
+    engine.prepare(place, place.cohort(), workers=workers)
+
+
+@app.command()
+def train(
+    study: StudyFile, out: Out = None, only: Only = "", device: OnDevice = Device.auto
+) -> None:
+    """Train the runs of a study; an interrupted one goes on where it was."""
+    _do(Step.train, workplace_of(study, out, device), only)
+
+
+@app.command()
+def predict(
+    study: StudyFile, out: Out = None, only: Only = "", device: OnDevice = Device.auto
+) -> None:
+    """Write logits and features of every knee for the trained runs."""
+    _do(Step.predict, workplace_of(study, out, device), only)
+
+
+@app.command()
+def explain(
+    study: StudyFile, out: Out = None, only: Only = "", device: OnDevice = Device.auto
+) -> None:
+    """Write saliency, its overlap with cartilage and its controls for the trained runs."""
+    _do(Step.explain, workplace_of(study, out, device), only)
+
+
+@app.command()
+def analyze(
+    runs: Annotated[Path, typer.Argument(help="Folder of run folders, or a study file.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables.")],
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples.", min=100)] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of the resamples.", min=0)] = 42,
+    paper_p: Annotated[
+        bool, typer.Option("--paper-p", help="p-values counted as the paper's seem to be.")
+    ] = False,
+) -> None:
+    """Measure and compare whatever stands in run folders; no torch needed."""
+    from kellgren.config import AnalysisSettings
+    from kellgren.runs import Run
+    from kellgren.study import analyze as analyze_runs
+
+    settings = AnalysisSettings(resamples=resamples, seed=seed, paper_p=paper_p)
+    result = analyze_runs(Run.all_in(runs), settings=settings, name=runs.resolve().name)
+    result.write(out)
+    typer.echo(f"{out}: {len(result.runs)} runs, {len(result.comparisons)} comparisons")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder that `analyze` or `run` wrote.")],
+) -> None:
+    """Print tables, figures and the page from the tables of a study."""
+    from kellgren.report import write_report
+    from kellgren.study import StudyResult
+
+    typer.echo(str(write_report(StudyResult.read(folder), folder)))
+
+
+def _do(step: Step, place: "Workplace", only: str) -> None:
+    from kellgren import engine
+
+    runs = [run for run in place.runs() if only in ("", run.name)]
+    if not runs:
+        raise InputError(
+            f"--only {only}",
+            "no such run in the study",
+            f"one of {[run.name for run in place.runs()]}",
+            "choose one of them",
+        )
+    cases = place.cohort()
+    engine.prepare(place, cases)
+    for one in runs:
+        engine.STEPS[step](place, one, cases)
