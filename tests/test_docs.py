@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pandas as pd
@@ -95,3 +96,10 @@ def test_every_supervision_is_explained_and_no_other():
 def test_the_noise_of_the_oa_label_is_what_the_page_prints():
     page = str(ROOT / "docs" / "choose-a-supervision.md")
     assert doctest.testfile(page, module_relative=False).failed == 0
+
+
+def test_no_benchmark_script_hides_a_module_of_another_package():
+    # A script's own folder comes first on the path: `coverage.py` there once hid the package that
+    # numba asks for, and the scan fell back to plain torch.
+    known = sys.stdlib_module_names | set(packages_distributions()) | {"coverage"}
+    assert not {path.stem for path in (ROOT / "benchmarks").glob("*.py")} & known

@@ -2,7 +2,7 @@
 
 Run from the root of the repository:
 
-    python benchmarks/coverage.py --data-sets 300
+    python benchmarks/interval_coverage.py --data-sets 300
 
 Each data set is 98 knees and the features of two networks that see the same severity. An interval
 should hold the mean of the measure over many such data sets in 95 of 100. Both kinds of interval
