@@ -11,7 +11,13 @@ from jaxtyping import Float
 from kellgren.analysis.chunks import published_form
 from kellgren.analysis.comparison import check_same_cases
 from kellgren.analysis.embedding import FEWEST_CASES, embed
-from kellgren.analysis.geometry import axis_intervals, severity_axis
+from kellgren.analysis.geometry import (
+    axis_intervals,
+    oriented,
+    principal_axis,
+    severity_axis,
+)
+from kellgren.analysis.ordinal import expected_grade
 from kellgren.analysis.overlap import chance_of
 from kellgren.analysis.performance import (
     METRICS,
@@ -101,6 +107,22 @@ def scores_of(found: Evidence, resamples: Resamples) -> dict[tuple[str, str], Sc
         for task in tasks_of(found.predictions)
         for name, metric in METRICS[task].items()
     }
+
+
+def orders(found: Evidence) -> dict[str, Float[np.ndarray, " n"]]:
+    """Everything in a run that puts the test knees in an order, by the name of its correlation.
+
+    The OA score, E[k] of the KL head, and PC1, fitted and oriented on the training split.
+    """
+    orders = {"rho_oa_score": found.predictions.score_oa}
+    if found.predictions.prob_kl is not None:
+        orders["rho_expected"] = expected_grade(found.predictions)
+    if found.features is None:
+        return orders
+    test, train = found.features.of_split("test"), found.features.of_split("train")
+    if len(train.kl):
+        orders["rho_pc1"] = oriented(principal_axis(train.z), train).score(test.z)
+    return orders
 
 
 def check_cases(evidence: Sequence[Evidence]) -> None:

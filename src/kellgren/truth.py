@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
-from kellgren.analysis.geometry import oriented, principal_axis, sampled_spearman, spearman
-from kellgren.analysis.ordinal import expected_grade
+from kellgren.analysis.geometry import sampled_spearman, spearman
 from kellgren.analysis.resampling import Resamples
 from kellgren.analysis.seeds import Seeds, seed_difference, seed_interval
-from kellgren.evidence import Evidence, Row, Score, scores_of
+from kellgren.evidence import Evidence, Row, Score, orders, scores_of
 from kellgren.faults import InputError
 from kellgren.files import readable
 
@@ -105,7 +104,7 @@ def true_scores(found: Evidence, truth: Truth, resamples: Resamples) -> TrueScor
         for key, score in scores_of(side, resamples).items()
     }
     for against, target in {"truth": true.severity, "reading": given.kl.astype(float)}.items():
-        for metric, order in _orders(found).items():
+        for metric, order in orders(found).items():
             samples = sampled_spearman(order, target, resamples.counts)
             scores[against, "severity", metric] = Score(spearman(order, target), samples)
     return TrueScores(found, scores)
@@ -162,16 +161,3 @@ def _difference(
 def _seeds(key: Key, runs: Sequence[TrueScores]) -> Seeds:
     of_runs = [each.scores[key] for each in runs]
     return Seeds(np.array([s.value for s in of_runs]), np.stack([s.samples for s in of_runs]))
-
-
-def _orders(found: Evidence) -> dict[str, Float[np.ndarray, " n"]]:
-    """Everything in a run that puts the test knees in an order."""
-    orders = {"rho_oa_score": found.predictions.score_oa}
-    if found.predictions.prob_kl is not None:
-        orders["rho_expected"] = expected_grade(found.predictions)
-    if found.features is None:
-        return orders
-    test, train = found.features.of_split("test"), found.features.of_split("train")
-    if len(train.kl):
-        orders["rho_pc1"] = oriented(principal_axis(train.z), train).score(test.z)
-    return orders

@@ -11,7 +11,7 @@ from kellgren.cohort import Case
 from kellgren.faults import InputError
 from kellgren.importers.imported import Imported, coded
 from kellgren.importers.options import PLAIN, Options, read_table
-from kellgren.sheets import check_columns
+from kellgren.sheets import Rows, check_columns
 from kellgren.volume import series_label
 
 # Release of images -> visit of the tables.
@@ -108,7 +108,11 @@ def read_grades(path: Path, visit: str) -> Grades:
         InputError: If a column is missing or a cell cannot be used.
     """
     rows = [(line, {k.upper(): v for k, v in row.items()}) for line, row in read_table(path)]
-    column = f"V{visit}XRKL"
+    return grades_of_rows(path, rows, f"V{visit}XRKL")
+
+
+def grades_of_rows(path: Path, rows: Rows, column: str) -> Grades:
+    """`read_grades` of rows read from `path`, all of one visit, with column names in capitals."""
     check_columns(path, list(rows[0][1]) if rows else [], ("ID", "SIDE", "READPRJ", column))
     codes = {str(grade): grade for grade in range(5)} | dict.fromkeys(("", ".", "NA", "nan"))
     readings: dict[tuple[str, str], tuple[int, int]] = {}
