@@ -246,3 +246,14 @@ def test_no_single_statistic_gives_the_grade_away():
     rho = [abs(spearmanr(column, severity).statistic) for column in np.array(rows).T]
     assert max(rho) < 0.75
     assert max(rho[:4]) < 0.5
+
+
+def test_a_second_visit_is_the_same_person_in_another_pose_with_other_noise():
+    first, second = (
+        make_knee(2.0, grid=(24, 48, 48), rng=np.random.default_rng(7), contrast=1.0, visit=visit)
+        for visit in (0, 1)
+    )
+    assert not np.array_equal(first.affine, second.affine)
+    assert not np.array_equal(first.image, second.image)
+    share = (first.labels > 0).mean(), (second.labels > 0).mean()
+    assert share[0] == pytest.approx(share[1], rel=0.1)

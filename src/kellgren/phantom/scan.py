@@ -47,6 +47,7 @@ def make_knee(
     contrast: float,
     male: bool = True,
     bmi: float = 28.0,
+    visit: int = 0,
 ) -> Knee:
     """Make one right knee of a true severity in [0, 5).
 
@@ -58,11 +59,16 @@ def make_knee(
         contrast: Factor on how strongly severity shows, see `kellgren.phantom.severity.CONTRAST`.
         male: Sex.
         bmi: Body mass index, kg/m2; moves the outline of the leg.
+        visit: Visits of one person, from 0, differ in pose and noise. Signs of disease are drawn
+            anew at the severity of the visit, from the same stream: how much is lost or grown
+            follows severity, while single lesions may move.
     """
     d, h, w = grid
     across, tall, deep = field_of_view(grid)
     sizes, spacing = (d, w, h), (across / d, deep / w, tall / h)
     streams = rng.spawn(5)
+    if visit:
+        streams[2], streams[4] = rng.spawn(2 * visit)[-2:]
     shape = draw_shape(male=male, bmi=bmi, rng=streams[0])
     disease = draw_disease(severity, shape, contrast=contrast, rng=streams[1])
     lattice = Lattice.over((across, deep, tall), _draw_pose(grid, streams[2]))
