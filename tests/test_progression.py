@@ -51,8 +51,10 @@ def once(score):
 
 
 def test_a_knee_progresses_at_the_first_visit_with_a_higher_grade():
-    readings = [Reading("a", 24.0, 2), Reading("a", 12.0, 1), Reading("a", 48.0, 3), Reading("b", 12.0, 0)]
-    course = course_of(np.array(["a", "b", "c"], object), np.array([1, 1, 1]), readings, horizon=48.0)
+    grades = {("a", 24.0): 2, ("a", 12.0): 1, ("a", 48.0): 3, ("b", 12.0): 0}
+    readings = [Reading(*visit, kl) for visit, kl in grades.items()]
+    knees = np.array(["a", "b", "c"], object)
+    course = course_of(knees, np.array([1, 1, 1]), readings, horizon=48.0)
     assert list(course.case_id) == ["a", "b"]  # c was never read again
     assert course.months.tolist() == [24, 12]
     assert course.progressed.tolist() == [True, False]  # a lower grade is no progression
@@ -103,7 +105,8 @@ def test_the_auc_at_the_horizon_is_that_of_scikit_learn():
     course, score = made_course()
     known = course.progressed | (course.months >= 48)
     other = roc_auc_score(course.progressed[known], score[known])
-    assert concordance(horizon_pairs(course, horizon=48.0), score) == pytest.approx(other, abs=1e-12)
+    pairs = horizon_pairs(course, horizon=48.0)
+    assert concordance(pairs, score) == pytest.approx(other, abs=1e-12)
 
 
 def test_within_grades_the_grade_itself_says_nothing():
