@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -32,6 +33,25 @@ def completed(path: Path) -> Iterator[Path]:
         _fsync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def completed_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; `path` appears, whole, only if the block succeeds.
+
+    Raises:
+        InputError: If something stands at `path` already.
+    """
+    if path.exists():
+        raise InputError(str(path), "something there", "a new folder", "name or remove it")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.replace(path)
+        _fsync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

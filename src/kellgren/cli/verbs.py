@@ -7,7 +7,7 @@ from io import TextIOWrapper
 
 import typer
 
-from kellgren.cli import data, progression, radiomics, scan, study
+from kellgren.cli import data, progression, radiomics, scan, share, study
 from kellgren.faults import InputError
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (study, data, scan, progression):
+for room in (study, data, scan, share, progression):
     app.add_typer(room.app)
 app.add_typer(radiomics.app, name="radiomics")
 
