@@ -40,5 +40,5 @@ Consistency = Literal[
 ]
 """What is added where the heads should agree; see `kellgren.learn.consistency`."""
 
-Balance = Literal["fixed", "uncertainty", "dwa", "pcgrad"]
+Balance = Literal["fixed", "uncertainty", "dwa", "famo", "pcgrad", "upgrad"]
 """How the losses are joined; see `kellgren.learn.objective`."""

@@ -84,6 +84,8 @@ SUPERVISIONS: dict[str, Supervision] = {
     "dual_tree_path": Supervision(tasks=BOTH, consistency="tree_path"),
     "dual_uncertainty": Supervision(tasks=BOTH, balance="uncertainty"),
     "dual_dwa": Supervision(tasks=BOTH, balance="dwa"),
+    "dual_famo": Supervision(tasks=BOTH, balance="famo"),
     "dual_pcgrad": Supervision(tasks=BOTH, balance="pcgrad"),
+    "dual_upgrad": Supervision(tasks=BOTH, balance="upgrad"),
 }
 """The paper's three settings, the variant of its released scripts, and those beyond it."""

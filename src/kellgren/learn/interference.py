@@ -2,17 +2,20 @@
 
 For the gradients g of the OA loss and h of the KL loss, by stage of the encoder: their cosine;
 whether they conflict (cosine below 0); how alike their lengths are, 2|g||h| / (|g|^2 + |h|^2); and
-the affinity, the share of one loss that a step along the other's gradient takes away to first
-order, lr g.h / loss (Fifty et al. 2021, who take the step).
+the affinity, the share of one loss that a step of the encoder against the other's gradient takes
+away (Fifty et al. 2021). That step is taken, looked at and undone: 1 - loss after / loss before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kellgren.learn.objective import dot, gradients_of
+from kellgren.learn.gradients import Gradients, dot, gradients_of
+from kellgren.learn.objective import Losses
 
 WHOLE = "encoder"
 
@@ -31,24 +34,62 @@ class Interference:
     lr: float
     seen: dict[str, list[float]] = field(default_factory=dict)
 
-    def look(self, encoder: nn.Module, losses: Mapping[str, Float[Tensor, ""]], step: int) -> None:
-        """Measure one batch before its update; nothing where there are not both heads."""
+    def look(
+        self,
+        encoder: nn.Module,
+        losses: Mapping[str, Float[Tensor, ""]],
+        step: int,
+        *,
+        again: Callable[[], Losses],
+    ) -> None:
+        """Measure one batch before its update; nothing where there are not both heads.
+
+        Args:
+            encoder: What the heads share.
+            losses: Of the batch, with their graph.
+            step: Which batch of the epoch, from 0.
+            again: Takes the losses of the batch anew, changing nothing.
+        """
         if step >= self.batches or not {"oa", "kl"} <= losses.keys():
             return
         names = [name for name, _ in encoder.named_parameters()]
-        pair = [losses["oa"], losses["kl"]]
-        oa, kl = gradients_of(pair, list(encoder.parameters()))
+        oa, kl = gradients_of([losses["oa"], losses["kl"]], list(encoder.parameters()))
         for stage, places in stages(names).items():
             g, h = [oa[i] for i in places], [kl[i] for i in places]
             for column, value in compared(g, h).items():
-                self.seen.setdefault(f"{column}_{stage}", []).append(value)
-        along = self.lr * dot(oa, kl)
-        for column, loss in (("affinity_oa_to_kl", pair[1]), ("affinity_kl_to_oa", pair[0])):
-            self.seen.setdefault(column, []).append(float(along / loss.detach()))
+                self._see(f"{column}_{stage}", value)
+        self._look_ahead(encoder, {"oa": oa, "kl": kl}, again)
+
+    @torch.no_grad()
+    def _look_ahead(
+        self, encoder: nn.Module, gradients: Mapping[str, Gradients], again: Callable[[], Losses]
+    ) -> None:
+        before = again()
+        for name, other in (("oa", "kl"), ("kl", "oa")):
+            with stepped(encoder, gradients[name], self.lr):
+                left = again()[other] / before[other]
+            self._see(f"affinity_{name}_to_{other}", 1 - float(left))
+
+    def _see(self, column: str, value: float) -> None:
+        self.seen.setdefault(column, []).append(value)
 
     def means(self) -> dict[str, float]:
         """Mean of each column over the batches."""
         return {name: sum(values) / len(values) for name, values in self.seen.items()}
+
+
+@contextmanager
+def stepped(module: nn.Module, gradient: Gradients, lr: float) -> Iterator[None]:
+    """The module after one step against a gradient; afterwards as it was, to the bit."""
+    parameters = [parameter.data for parameter in module.parameters()]
+    kept = [data.clone() for data in parameters]
+    for data, along in zip(parameters, gradient, strict=True):
+        data.sub_(along, alpha=lr)
+    try:
+        yield
+    finally:
+        for data, was in zip(parameters, kept, strict=True):
+            data.copy_(was)
 
 
 def compared(g: Sequence[Tensor], h: Sequence[Tensor]) -> dict[str, float]:

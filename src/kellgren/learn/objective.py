@@ -1,25 +1,27 @@
 """What an update follows: Eq. (3), or what may stand in for its fixed weights.
 
 The losses are those of the heads and, where asked for, the term by which they should agree. They
-are joined by fixed weights (the paper), by weights that are learned (Kendall et al. 2018) or follow
-the losses of the last two epochs (Liu et al. 2019), or as gradients of which none may undo another
-(Yu et al. 2020).
+are joined by fixed weights (the paper), by weights that are learned (Kendall et al. 2018), follow
+the losses of the last two epochs (Liu et al. 2019) or the last step (Liu et al. 2023), or as
+gradients of which none may undo another (Yu et al. 2020; Quinton and Rey 2024).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from kellgren.config import TrainingSettings
+from kellgren.config.objective import Balance
+from kellgren.learn.famo import Famo
+from kellgren.learn.gradients import Combine, gradients_of, upgrad, without_conflict
 from kellgren.learn.heads import Task, consistency, named_weights, supervised_loss
 from kellgren.learn.model import HierarchicalNet
 
 DWA_TEMPERATURE = 2.0
 
 Losses = dict[str, Float[Tensor, ""]]
-Gradients = list[Float[Tensor, "..."]]
 
 
 class Objective(nn.Module):
@@ -27,7 +29,11 @@ class Objective(nn.Module):
 
     Args:
         weights: Tasks, each with its lambda of Eq. (3).
-        training: Names the term of consistency and the way of joining.
+        training: Names the term of consistency and the way of joining; one loss alone has no use
+            for any.
+
+    Raises:
+        InputError: If the way of joining needs a package that is not installed.
     """
 
     def __init__(self, weights: Mapping[Task, float], training: TrainingSettings) -> None:
@@ -37,6 +43,9 @@ class Objective(nn.Module):
         learned = self.weights if training.balance == "uncertainty" else ()
         self.log_variance = nn.ParameterDict({n: nn.Parameter(torch.zeros(())) for n in learned})
         self.factors = dict.fromkeys(self.weights, 1.0)
+        several = len(self.weights) > 1
+        self.famo = Famo(len(self.weights)) if several and training.balance == "famo" else None
+        self.combine = _combine(training.balance) if several else None
 
     def losses(self, logits: Mapping[str, Float[Tensor, "n _"]], kl: Int[Tensor, " n"]) -> Losses:
         """Each loss by its name, unweighted."""
@@ -51,8 +60,12 @@ class Objective(nn.Module):
             self.factors = dwa_factors(log, list(self.weights))
 
     def joined(self, losses: Losses) -> Float[Tensor, ""]:
-        """The value that is watched and, but for "pcgrad", whose gradient is followed."""
-        weights = {name: weight * self.factors[name] for name, weight in self.weights.items()}
+        """The value that is watched and, unless gradients are combined, whose gradient is followed.
+
+        Under "famo" it has the gradient of c sum z_i log l_i, and the value of a mean of the
+        losses.
+        """
+        weights = self._weights_now(losses)
         if not self.log_variance:
             return supervised_loss(losses, weights)
         parts = [
@@ -61,16 +74,33 @@ class Objective(nn.Module):
         ]
         return torch.stack(parts).sum()
 
+    def _weights_now(self, losses: Losses) -> dict[str, float]:
+        factors = self.factors
+        if self.famo is not None:
+            found = self.famo.weights(_values(losses))
+            factors = dict(zip(losses, found.tolist(), strict=True))
+        return {name: weight * factors[name] for name, weight in self.weights.items()}
+
     def backward(self, losses: Losses, share: float, parameters: Sequence[nn.Parameter]) -> None:
         """Add the gradient of a share of the cases to the parameters."""
-        if self.settings.balance != "pcgrad" or len(losses) == 1:
+        if self.combine is None:
             torch.autograd.backward(share * self.joined(losses))
             return
         parts = [share * self.weights[name] * loss for name, loss in losses.items()]
         for parameter, step in zip(
-            parameters, without_conflict(gradients_of(parts, parameters)), strict=True
+            parameters, self.combine(gradients_of(parts, parameters)), strict=True
         ):
             parameter.grad = step if parameter.grad is None else parameter.grad + step
+
+    def follow(self, before: Losses, after: Callable[[], Losses]) -> None:
+        """Learn from what an update did to the losses of its cases, under "famo" alone.
+
+        Args:
+            before: The losses that the update came from.
+            after: Takes them again.
+        """
+        if self.famo is not None:
+            self.famo.follow(_values(before), _values(after()))
 
 
 class Learner(nn.Module):
@@ -79,36 +109,6 @@ class Learner(nn.Module):
     def __init__(self, model: HierarchicalNet, objective: Objective) -> None:
         super().__init__()
         self.model, self.objective = model, objective
-
-
-def gradients_of(
-    losses: Sequence[Float[Tensor, ""]], parameters: Sequence[nn.Parameter]
-) -> list[Gradients]:
-    """Gradient of each loss; zero where a parameter has no part in it. The graph is kept."""
-    found = []
-    for loss in losses:
-        grads = torch.autograd.grad(loss, list(parameters), retain_graph=True, allow_unused=True)
-        pairs = zip(grads, parameters, strict=True)
-        found.append([torch.zeros_like(p) if g is None else g for g, p in pairs])
-    return found
-
-
-def without_conflict(gradients: Sequence[Gradients]) -> Gradients:
-    """Sum of the gradients, each first freed of what points against another one (PCGrad).
-
-    The others come in the order of the losses, not at random. For two losses this has the direction
-    of UPGrad (Quinton and Rey 2024): projecting on the dual cone removes the same part.
-    """
-    freed = []
-    for i, gradient in enumerate(gradients):
-        mine = list(gradient)
-        for j, other in enumerate(gradients):
-            along = dot(mine, other)
-            if i != j and along < 0:
-                part = along / dot(other, other)
-                mine = [g - part * o for g, o in zip(mine, other, strict=True)]
-        freed.append(mine)
-    return [torch.stack(parts).sum(0) for parts in zip(*freed, strict=True)]
 
 
 def dwa_factors(log: Sequence[Mapping[str, int | float]], names: Sequence[str]) -> dict[str, float]:
@@ -130,6 +130,11 @@ def dwa_factors(log: Sequence[Mapping[str, int | float]], names: Sequence[str]) 
     return dict(zip(names, shares.tolist(), strict=True))
 
 
-def dot(one: Gradients, other: Gradients) -> Float[Tensor, ""]:
-    """Inner product over all parameters."""
-    return torch.stack([(a * b).sum() for a, b in zip(one, other, strict=True)]).sum()
+def _combine(balance: Balance) -> Combine | None:
+    if balance == "upgrad":
+        return upgrad()
+    return without_conflict if balance == "pcgrad" else None
+
+
+def _values(losses: Losses) -> Float[Tensor, " m"]:
+    return torch.stack([loss.detach() for loss in losses.values()])

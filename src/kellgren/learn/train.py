@@ -35,6 +35,7 @@ from kellgren.learn.interference import Interference
 from kellgren.learn.means import Means, Share, shares
 from kellgren.learn.model import HierarchicalNet, build_model
 from kellgren.learn.objective import Learner, Objective
+from kellgren.learn.replay import Replay
 from kellgren.learn.weights import load_weights, sha256_of
 from kellgren.runs import Run
 from kellgren.store import Store
@@ -161,10 +162,9 @@ def train_epoch(
     parameters, watched = list(model.parameters()), Interference(training.interference, training.lr)
     started, sums, n = time.time(), dict.fromkeys(["loss", *objective.weights], 0.0), 0
     for step, (batch, share) in enumerate(knees):
-        with means.autocast():
-            logits = model(batch.image).logits
-        losses = objective.losses(logits, batch.kl)
-        watched.look(model.encoder, losses, step)
+        taken = Replay.now(learner, batch, means)
+        losses = taken.losses()
+        watched.look(model.encoder, losses, step, again=taken.plain().again)
         if share.first:
             optimizer.zero_grad()
         objective.backward(losses, share.weight, parameters)
@@ -174,6 +174,8 @@ def train_epoch(
         values = torch.stack([objective.joined(losses).detach(), *losses.values()]).tolist()
         for name, value in zip(sums, values, strict=True):
             sums[name] += value * len(batch.cases)
+        if share.last:
+            objective.follow(losses, taken.again)
         seen(step, values[0])
     names = {name: name if name == "loss" else f"loss_{name}" for name in sums}
     averages = {names[name]: total / n for name, total in sums.items()}
