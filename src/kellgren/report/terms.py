@@ -58,6 +58,8 @@ BRANCHES: dict[str, tuple[str, str]] = {
 
 TASKS: dict[str, str] = {"oa": "OA", "kl": "KL"}
 
+REFERENCES: dict[str, str] = {"truth": "truth", "reading": "reading"}
+
 METRICS: dict[str, str] = {
     "auc": "AUC",
     "macro_auc": "Macro-AUC",
@@ -80,6 +82,9 @@ METRICS: dict[str, str] = {
     "ap": "AP",
     "auroc": "AUROC",
     "share_top1_mass": "Saliency in top 1 %",
+    "rho_oa_score": "ρ of OA score",
+    "rho_expected": "ρ of E[k]",
+    "rho_pc1": "ρ of PC1",
 }
 
 CONTROLS: dict[str, str] = {
