@@ -7,6 +7,7 @@ wrong readings too, so the estimate is a floor, and the lower the weaker the net
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -27,6 +28,7 @@ class Agreement:
         high: 97.5th percentile.
         beyond: Share of readings that lie two grades off or more by the same counts; a reader of
             `noise.reader` has none.
+        called: Share of knees of which the most likely grade is the one that was read.
         n: Number of knees.
     """
 
@@ -34,6 +36,7 @@ class Agreement:
     low: float
     high: float
     beyond: float
+    called: float
     n: int
 
 
@@ -67,7 +70,8 @@ def estimated_agreement(
     drawn = (rng.integers(len(kl), size=len(kl)) for _ in range(resamples))
     values = [agreement_of(confident_joint(prob[rows], kl[rows])) for rows in drawn]
     low, high = np.percentile(values, [2.5, 97.5]).tolist()
-    return Agreement(agreement_of(joint), low, high, float(joint[_apart() > 1].sum()), len(kl))
+    beyond, called = joint[_apart() > 1].sum(), (prob.argmax(axis=1) == kl).mean()
+    return Agreement(agreement_of(joint), low, high, float(beyond), float(called), len(kl))
 
 
 def confident_joint(
@@ -78,16 +82,25 @@ def confident_joint(
     Raises:
         InputError: If cleanlab is not installed.
     """
-    try:
-        from cleanlab.count import estimate_joint
-    except ImportError as error:
+    require_cleanlab()
+    from cleanlab.count import estimate_joint
+
+    return np.asarray(estimate_joint(kl, prob), dtype=np.float64)
+
+
+def require_cleanlab() -> None:
+    """Ask for the package before any work is done.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    if find_spec("cleanlab") is None:
         raise InputError(
             "agreement of the reader",
-            f"no cleanlab ({error})",
+            "no cleanlab",
             "the package that counts confident errors",
             'pip install "kellgren[noise]", or state an agreement from a study of readers',
-        ) from None
-    return np.asarray(estimate_joint(kl, prob), dtype=np.float64)
+        )
 
 
 def agreement_of(joint: Float[np.ndarray, "5 5"]) -> float:

@@ -108,6 +108,29 @@ def report(
     typer.echo(str(write_report(StudyResult.read(folder), folder)))
 
 
+@app.command()
+def agreement(
+    study: StudyFile,
+    out: Out = None,
+    only: Only = "",
+    folds: Annotated[int, typer.Option(help="Networks to train.", min=2, max=20)] = 5,
+    device: OnDevice = Device.auto,
+) -> None:
+    """Estimate how often the reader of the training knees is right, by cross-fitting: a floor."""
+    from kellgren.crossfit import reader_agreement
+
+    place = workplace_of(study, out, device)
+    path, found = reader_agreement(place, only, folds=folds)
+    typer.echo(
+        f"{path}: agreement {found.value:.2f} ({found.low:.2f} to {found.high:.2f}),"
+        f" {found.n} knees in {folds} folds; the networks call the grade that was read on"
+        f" {found.called:.0%}, and {found.beyond:.0%} of the readings seem two grades off or more"
+    )
+    typer.echo(
+        "What the networks get wrong counts as misread: a floor. docs/choose-a-supervision.md"
+    )
+
+
 def _do(step: Step, place: "Workplace", only: str) -> None:
     from kellgren import engine
 
