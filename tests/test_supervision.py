@@ -16,6 +16,11 @@ from kellgren.config import (
 from kellgren.learn.explain import explain
 from kellgren.learn.predict import predict
 from kellgren.learn.train import train
+from kellgren.report import page
+from kellgren.report.figures import FIGURES
+from kellgren.report.tables import TABLES
+from kellgren.report.terms import SUPERVISIONS as SPOKEN
+from kellgren.report.terms import spoken
 from kellgren.runs import Run
 from kellgren.store import Store
 from kellgren.study import analyze
@@ -48,7 +53,9 @@ def killed_once(run: Run, store: Store, knees: list[Case], **more) -> Run:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SUPERVISIONS)
-def test_every_supervision_trains_resumes_predicts_and_explains(name, store, knees, tmp_path):
+def test_every_supervision_trains_resumes_predicts_explains_and_reports(
+    name, store, knees, tmp_path
+):
     if name == "dual_upgrad":
         pytest.importorskip("torchjd", reason="torchjd is not installed")
     run = trained(Run.at(tmp_path / f"resnet3d-{name}-s0"), store, knees)
@@ -64,8 +71,10 @@ def test_every_supervision_trains_resumes_predicts_and_explains(name, store, kne
     maps = pd.read_csv(run.overlap)
     assert set(maps["head"]) == set(SUPERVISIONS[name].tasks)
     assert maps["mass_roi"].between(0, 1).all()
-    settings = AnalysisSettings(resamples=100)
-    assert set(analyze([run], settings=settings).performance["supervision"]) == {name}
+    result = analyze([run], settings=AnalysisSettings(resamples=100))
+    assert set(result.performance["supervision"]) == {name}
+    tables = {key: make(result) for key, make in TABLES.items()}
+    assert spoken(SPOKEN, name) in page(result, tables=tables, figures=dict.fromkeys(FIGURES))
 
 
 def test_a_study_may_name_a_supervision_of_its_own(store, knees, tmp_path):
