@@ -46,6 +46,7 @@ def test_the_study_files_of_the_repository_are_sound(name):
             "elastic_mm.*less than or equal to 5",
         ),
         (LEAST + "[training.augmentation]\nmirror = true\n", "'training.augmentation.mirror'"),
+        (LEAST + "[radiomics]\nsystems = ['image']\n[radiomics.image]\nwidht = 8\n", "'width'"),
         (LEAST + "[trainign]\n", "key 'trainign'.*did you mean 'training'"),
         (LEAST + "[training]\nlr = -1\n", "training.lr.*found -1.*greater than 0"),
         (LEAST + "[training]\nlr = nan\n", "training.lr.*finite"),
