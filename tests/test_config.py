@@ -31,7 +31,7 @@ def test_paths_are_relative_to_the_study_file(tmp_path):
     assert read(tmp_path, LEAST).cohort.table == tmp_path / "c.csv"
 
 
-@pytest.mark.parametrize("name", ["phantom.toml", "paper.toml"])
+@pytest.mark.parametrize("name", ["phantom.toml", "paper.toml", "benchmark_phantom.toml"])
 def test_the_study_files_of_the_repository_are_sound(name):
     assert read_study(ROOT / "studies" / name).name == name.removesuffix(".toml")
 
