@@ -31,7 +31,7 @@ def test_paths_are_relative_to_the_study_file(tmp_path):
     assert read(tmp_path, LEAST).cohort.table == tmp_path / "c.csv"
 
 
-@pytest.mark.parametrize("name", ["phantom.toml", "paper.toml"])
+@pytest.mark.parametrize("name", ["phantom.toml", "paper.toml", "benchmark_phantom.toml"])
 def test_the_study_files_of_the_repository_are_sound(name):
     assert read_study(ROOT / "studies" / name).name == name.removesuffix(".toml")
 
@@ -46,6 +46,7 @@ def test_the_study_files_of_the_repository_are_sound(name):
             "elastic_mm.*less than or equal to 5",
         ),
         (LEAST + "[training.augmentation]\nmirror = true\n", "'training.augmentation.mirror'"),
+        (LEAST + "[radiomics]\nsystems = ['image']\n[radiomics.image]\nwidht = 8\n", "'width'"),
         (LEAST + "[trainign]\n", "key 'trainign'.*did you mean 'training'"),
         (LEAST + "[training]\nlr = -1\n", "training.lr.*found -1.*greater than 0"),
         (LEAST + "[training]\nlr = nan\n", "training.lr.*finite"),

@@ -1,10 +1,14 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import get_args
 
 import pandas as pd
 import pytest
 
+from kellgren.config import SystemName
+from kellgren.radiomics.benchmark import SYSTEMS as FITTED
+from kellgren.report.benchmark_tables import INPUT
 from kellgren.report.markup import to_html, to_latex, to_markdown
 from kellgren.report.paper_tables import table1, table2, table3
 from kellgren.report.table import Cell, Column, Group, Omitted, Row, Table, mark_best
@@ -353,6 +357,12 @@ def test_tables_4_and_5_of_a_study_with_systems_hold_three_kinds_of_numbers():
 def test_macro_f1_and_the_f1_of_oa_stand_in_columns_of_their_own():
     titles = [column.title for column in TABLES["table4"](made_benchmark()).columns]
     assert titles == [*["Accuracy", "Macro-F1", "AUC"] * 2, "Accuracy", "F1 (OA)", "AUC"]
+
+
+def test_every_system_that_a_study_may_name_is_fitted_printed_and_said_what_it_reads():
+    names = set(get_args(SystemName))
+    assert names == set(FITTED) == set(SYSTEMS)
+    assert names <= set(INPUT)
 
 
 def test_a_system_that_was_not_fitted_keeps_its_published_row_and_dashes():

@@ -76,9 +76,10 @@ class Workplace:
 
     def store(self, backbone: str) -> Store:
         """The prepared volumes on the grid of a backbone."""
-        return self._store(self.settings(backbone).grid)
+        return self.store_of(self.settings(backbone).grid)
 
-    def _store(self, grid: tuple[int, int, int]) -> Store:
+    def store_of(self, grid: tuple[int, int, int]) -> Store:
+        """The prepared volumes on a grid."""
         name = "x".join(str(n) for n in grid)
         cohort, preparation = self.study.cohort, self.study.preparation
         return Store(self.folder / "prepared" / name, grid, cohort.cartilage, preparation)
@@ -86,7 +87,7 @@ class Workplace:
     def radiomics_store(self) -> Store:
         """The prepared volumes that the image rows of the benchmark read."""
         assert self.study.radiomics is not None  # asked for by its systems alone
-        return self._store(self.study.radiomics.grid)
+        return self.store_of(self.study.radiomics.grid)
 
     def cohort(self) -> list[Case]:
         """The knees of the study; a phantom is made first where the study asks for one."""
@@ -134,16 +135,19 @@ def check_backbones(study: Study, stage: Stage = silent) -> None:
 
 
 def prepare(place: Workplace, cases: Sequence[Case], *, workers: int = 1) -> None:
-    """Prepare every case on the grid of every backbone; each worker holds one scan in memory."""
-    grids = {settings.grid: name for name, settings in place.study.backbones.items()}
-    for grid, backbone in grids.items():
-        title = f"prepare {'x'.join(str(n) for n in grid)}"
-        with place.stage(title, len(cases)) as advance:
-            place.store(backbone).prepare_all(
-                cases,
-                progress=lambda done, total: advance(done, f"{done} knees"),
-                workers=workers,
-            )
+    """Prepare every case on every grid of the study; each worker holds one scan in memory."""
+    for grid in place.study.grids:
+        _prepare(place, place.store_of(grid), cases, workers=workers)
+
+
+def _prepare(place: Workplace, store: Store, cases: Sequence[Case], *, workers: int = 1) -> None:
+    title = f"prepare {'x'.join(str(n) for n in store.grid)}"
+    with place.stage(title, len(cases)) as advance:
+        store.prepare_all(
+            cases,
+            progress=lambda done, total: advance(done, f"{done} knees"),
+            workers=workers,
+        )
 
 
 def train_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
@@ -205,15 +209,18 @@ def material(place: Workplace, cases: Sequence[Case]) -> Material:
     if not NEEDS_NO_FEATURES.issuperset(settings.systems):
         paths = settings.features or (place.folder / "features.csv",)
         table = FeatureTable.read(paths).of(ids)
-    return Material(knees, table, place.radiomics_store(), settings)
+    return Material(knees, table, place.radiomics_store(), settings, str(place.device))
 
 
 def fit_radiomics(place: Workplace, cases: Sequence[Case]) -> None:
-    """Fit every radiomics system of a study on its training split."""
+    """Fit every radiomics system of a study on its training split, after what it looks at."""
     runs = place.radiomics_runs()
-    looked_at = material(place, cases) if runs else None
+    if not runs:
+        return
+    looked_at = material(place, cases)
+    if any(looked_at.settings.reads_scans(run.backbone) for run in runs):
+        _prepare(place, looked_at.store, cases)
     for run in runs:
-        assert looked_at is not None  # there are runs
         with _locked(run), place.stage(f"fit {run.name}", 100) as advance:
             fit_run(run, SYSTEMS[run.backbone], looked_at, watch=advance)
 

@@ -144,7 +144,7 @@ def check(
         epochs = study.training.epochs
         typer.echo(f"{file}: a sound study of {runs} runs{many}, {epochs} epochs each")
         table, cartilage = study.cohort.table, study.cohort.cartilage
-        grids = list(dict.fromkeys(backbone.grid for backbone in study.backbones.values()))
+        grids = list(study.grids)
     if table is not None and file.suffix == ".toml" and not table.exists():
         typer.echo(f"{table.name}: not there yet, so the knees were not checked; see `import`")
     elif table is not None:

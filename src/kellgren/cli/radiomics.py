@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kellgren.cli.options import Device, OnDevice, Out, StudyFile, workplace_of
 from kellgren.faults import InputError
 
 app = typer.Typer(
@@ -72,20 +73,9 @@ def _labels(text: str) -> tuple[int, ...]:
 
 
 @app.command()
-def fit(
-    study: Annotated[Path, typer.Argument(help="Study file with a table [radiomics].")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the study; default results/<name of the study>.")
-    ] = None,
-) -> None:
+def fit(study: StudyFile, out: Out = None, device: OnDevice = Device.auto) -> None:
     """Fit the radiomics systems of a study; each becomes a run folder like that of a network."""
-    import torch
+    from kellgren.engine import fit_radiomics
 
-    from kellgren.config import read_study
-    from kellgren.engine import Workplace, fit_radiomics
-    from kellgren.progress import shown
-
-    settings = read_study(study)
-    folder = out or Path("results") / settings.name
-    place = Workplace(settings, folder, torch.device("cpu"), shown)
+    place = workplace_of(study, out, device)
     fit_radiomics(place, place.cohort())

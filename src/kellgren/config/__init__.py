@@ -9,6 +9,8 @@ from kellgren.config.networks import (
     TrainingSettings,
 )
 from kellgren.config.radiomics import (
+    SETTINGS_OF,
+    ImageSettings,
     RadiomicsSettings,
     RetrievalSettings,
     SystemName,
@@ -19,12 +21,14 @@ from kellgren.config.supervision import SUPERVISIONS, Supervision
 
 __all__ = [
     "PAPER_GRIDS",
+    "SETTINGS_OF",
     "SUPERVISIONS",
     "AnalysisSettings",
     "AugmentationSettings",
     "BackboneSettings",
     "CohortSettings",
     "ExplanationSettings",
+    "ImageSettings",
     "PhantomSettings",
     "PreparationSettings",
     "RadiomicsSettings",

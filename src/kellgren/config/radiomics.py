@@ -22,7 +22,34 @@ SystemName = Literal[
     "top_k_released",
     "retrieval",
     "retrieval_released",
+    "image",
+    "image_mask",
+    "image_mask_onehot",
 ]
+
+SETTINGS_OF: dict[str, str] = {
+    "top_k": "top_k",
+    "top_k_released": "top_k",
+    "retrieval": "retrieval",
+    "retrieval_released": "retrieval",
+    "image": "image",
+    "image_mask": "image",
+    "image_mask_onehot": "image",
+}
+"""System -> the table of `[radiomics]` that it has to itself; the others have none."""
+
+
+class ImageSettings(Settings):
+    """A network on the scan, or on scan and mask; the defaults are as released.
+
+    `width` is the number of channels of the first stage: 64 is r3d_18 as it is published.
+    """
+
+    width: Count = 64
+    epochs: Count = 200
+    batch_size: Count = 4
+    lr: Positive = 1e-4
+    weight_decay: NotNegative = 1e-4
 
 
 class TopKSettings(Settings):
@@ -114,3 +141,13 @@ class RadiomicsSettings(Settings):
     grid: Grid = (32, 128, 128)
     top_k: TopKSettings = TopKSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
+    image: ImageSettings = ImageSettings()
+
+    def reads_scans(self, system: str) -> bool:
+        """Whether a system looks at prepared scans; the rows of features do where asked.
+
+        >>> RadiomicsSettings(systems=("top_k",)).reads_scans("top_k")
+        False
+        """
+        asked = {"image": True, "top_k": self.top_k.image, "retrieval": self.retrieval.image}
+        return asked.get(SETTINGS_OF.get(system, ""), False)

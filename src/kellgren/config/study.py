@@ -15,8 +15,13 @@ from kellgren.config.networks import (
     ExplanationSettings,
     TrainingSettings,
 )
-from kellgren.config.radiomics import RadiomicsSettings, RetrievalSettings, TopKSettings
-from kellgren.config.settings import RunPart, Seed, Settings, Share
+from kellgren.config.radiomics import (
+    ImageSettings,
+    RadiomicsSettings,
+    RetrievalSettings,
+    TopKSettings,
+)
+from kellgren.config.settings import Grid, RunPart, Seed, Settings, Share
 from kellgren.config.supervision import SUPERVISIONS, Supervision
 from kellgren.config.sweep import Content, variants
 from kellgren.faults import InputError
@@ -89,6 +94,15 @@ class Study(Settings):
     def ways(self) -> dict[str, Supervision]:
         """Every supervision that a run of this study may have, by name."""
         return SUPERVISIONS | self.supervision
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """Every grid that scans are prepared on, each once, those of the backbones first."""
+        found = [settings.grid for settings in self.backbones.values()]
+        systems = self.radiomics
+        if systems is not None and any(map(systems.reads_scans, systems.systems)):
+            found.append(systems.grid)
+        return tuple(dict.fromkeys(found))
 
 
 def read_study(path: Path) -> Study:
@@ -187,6 +201,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "supervision": Supervision,
         "radiomics.top_k": TopKSettings,
         "radiomics.retrieval": RetrievalSettings,
+        "radiomics.image": ImageSettings,
     }
     name = ".".join(str(part) for part in location)
     name = "supervision" if location[:1] == ("supervision",) else name

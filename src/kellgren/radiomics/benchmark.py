@@ -30,6 +30,12 @@ def _retrieval_released(material: Material, task: str, *, seed: int, watch: Watc
     return retrieval_released(material, task, seed=seed, watch=watch)
 
 
+def _image(seen: str, material: Material, task: str, *, seed: int, watch: Watch) -> Fitted:
+    from kellgren.radiomics.image import image
+
+    return image(seen, material, task, seed=seed, watch=watch)
+
+
 SYSTEMS: dict[str, System] = {
     "demographics": partial(linear.tuned, linear.LOGISTIC, linear.person),
     "shape": partial(linear.tuned, linear.LOGISTIC, linear.shape),
@@ -43,7 +49,12 @@ SYSTEMS: dict[str, System] = {
     "top_k_released": _top_k_released,
     "retrieval": _retrieval,
     "retrieval_released": _retrieval_released,
+    "image": partial(_image, "none"),
+    "image_mask": partial(_image, "union"),
+    "image_mask_onehot": partial(_image, "onehot"),
 }
 """How each system is fitted. Those that need torch import it when they are called."""
 
-NEEDS_NO_FEATURES: frozenset[str] = frozenset({"demographics"})
+NEEDS_NO_FEATURES: frozenset[str] = frozenset(
+    {"demographics", "image", "image_mask", "image_mask_onehot"}
+)

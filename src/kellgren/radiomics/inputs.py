@@ -51,8 +51,8 @@ class Inputs:
         kept = np.nan_to_num(values[fitted].var(axis=0), nan=np.inf) > least_variance
         x = standardised(values[:, kept], fitted)
         columns = tuple(c for c, keep in zip(material.table.columns, kept, strict=True) if keep)
-        scans = _scans(material) if image else None
-        return cls(torch.from_numpy(x.astype(np.float32)), columns, scans)
+        images = scans_of(material) if image else None
+        return cls(torch.from_numpy(x.astype(np.float32)), columns, images)
 
     def seen(self, rows: Int[Tensor, " m"]) -> Float32[Tensor, "m ..."]:
         """What an encoder reads of the given knees: the scan, or all features without scans."""
@@ -101,6 +101,11 @@ def check_k(k: int, inputs: Inputs, key: str, *, spare: int = 0) -> None:
         )
 
 
-def _scans(material: Material) -> Float16[Tensor, "n 1 d h w"]:
+def scans_of(material: Material) -> Float16[Tensor, "n 1 d h w"]:
+    """The prepared scans of all knees.
+
+    Raises:
+        InputError: If one is missing, damaged, or prepared on another grid.
+    """
     scans = [material.store.load_half(case.case_id) for case in material.cases]
     return torch.from_numpy(np.stack(scans)[:, None])

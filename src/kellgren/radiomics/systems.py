@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from kellgren import __version__
 from kellgren.cohort import Case
-from kellgren.config import RadiomicsSettings
+from kellgren.config import SETTINGS_OF, RadiomicsSettings
 from kellgren.faults import InputError
 from kellgren.files import digest_of, write_json
 from kellgren.labels import oa_from_kl
@@ -34,12 +34,14 @@ class Material:
         table: Their features, in the order of the cases.
         store: Prepared scans and masks, for the systems that look at images.
         settings: What the study file says of the systems.
+        device: Where a system that is a network of scans is fitted, as torch names it.
     """
 
     cases: tuple[Case, ...]
     table: FeatureTable
     store: Store
     settings: RadiomicsSettings
+    device: str = "cpu"
 
     @property
     def kl(self) -> Int[np.ndarray, " n"]:
@@ -65,12 +67,14 @@ class Fitted:
         evidence: `region, feature, weight`: how much each feature carries, signed toward the more
             severe class, over standardised features; empty where the system has none.
         record: What was chosen and how, for `run.json`.
+        device: Where it was fitted.
     """
 
     logits: Float[np.ndarray, "n c"]
     z: Float[np.ndarray, "n f"]
     evidence: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=EVIDENCE))
     record: Mapping[str, Any] = field(default_factory=dict)  # any JSON object
+    device: str = "cpu"
 
 
 Watch = Callable[[int, str], None]
@@ -112,7 +116,8 @@ def fit_run(run: Run, system: System, material: Material, *, watch: Watch) -> No
 
 
 def _write(run: Run, task: str, material: Material, fitted: Fitted, asked: dict[str, Any]) -> None:
-    made_with = {"kellgren": __version__, "python": platform.python_version(), "device": "cpu"}
+    versions = {"kellgren": __version__, "python": platform.python_version()}
+    made_with = versions | {"device": fitted.device}
     write_json(
         run.settings_file,
         {"asked": asked, "made_with": made_with, "fitted": dict(fitted.record)},
@@ -133,16 +138,18 @@ def _write(run: Run, task: str, material: Material, fitted: Fitted, asked: dict[
 
 def _asked(run: Run, material: Material) -> dict[str, Any]:
     graded = sorted((case.case_id, case.kl, case.split) for case in material.cases)
-    others = {"top_k", "retrieval"} - {run.backbone.removesuffix("_released")}
+    own = SETTINGS_OF.get(run.backbone)
+    others = set(SETTINGS_OF.values()) - {own}
     settings = material.settings.model_dump(
         mode="json", exclude={"features", "systems", "tasks", *others}
     )
-    return {
-        "run": run.name,
-        "radiomics": settings,
-        "cases_digest": digest_of(graded),
-        "features_digest": _digest(material.table),
-    }
+    asked = {"run": run.name, "radiomics": settings, "cases_digest": digest_of(graded)}
+    if own != "image":
+        asked["features_digest"] = _digest(material.table)
+    if material.settings.reads_scans(run.backbone):
+        ids = [case.case_id for case in material.cases]
+        asked["volumes_digest"] = material.store.digest(ids)
+    return asked
 
 
 def _digest(table: FeatureTable) -> str:

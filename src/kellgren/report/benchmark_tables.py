@@ -46,6 +46,7 @@ SETTING = {"oa": "single_oa", "kl": "single_kl"}
 INPUT: dict[str, str] = {
     "image": "MRI image",
     "image_mask": "MRI image + mask",
+    "image_mask_onehot": "MRI image + masks of five regions",
     "all_radiomics": "Full radiomic feature pool",
     "all_radiomics_ordinal": "Full radiomic feature pool",
     REFITTED: "Full radiomic feature pool",

@@ -8,6 +8,9 @@ BACKBONES: dict[str, str] = {"resnet3d": "ResNet3D", "m3t": "M3T", "nnmamba": "n
 
 # Radiomics systems: the five rows of Chen et al., each before its variants; then the ablations.
 SYSTEMS: dict[str, str] = {
+    "image": "Image",
+    "image_mask": "Image and mask",
+    "image_mask_onehot": "Image and mask, one channel a region",
     "all_radiomics": "All radiomics",
     "all_radiomics_ordinal": "All radiomics, ordinal",
     "all_radiomics_refit": "All radiomics, refitted in test",
