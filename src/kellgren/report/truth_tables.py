@@ -35,6 +35,8 @@ SHOWN = (*PERFORMANCE, *SEVERITY)
 UNKNOWN = "the true grade is known of synthetic knees alone (truth.csv)"
 TITLE = "Table S20. Differences against the truth, over seeds and knees"
 
+Key = tuple[str, str, str, str]  # model, against, task, metric
+
 
 def truth(result: StudyResult) -> Table | Omitted:
     """Every model against the true grade and severity, and against the reading."""
@@ -99,7 +101,7 @@ def differences(result: StudyResult) -> Table | Omitted:
             Column("p", "c"),
             Column("P(first > second)", "d"),
         ),
-        groups=_groups(pairs, table.set_index(["model", "against", "task", "metric"])),
+        groups=_groups(pairs, _by_key(table)),
         footnotes=(
             "The same difference against the reading: what a study of patients would have found.",
             "Standard error from resampling knees alone, trainings alone, and both.",
@@ -130,7 +132,12 @@ def _score_cells(rows: pd.DataFrame) -> tuple[Cell, ...]:
     )
 
 
-def _groups(pairs: pd.DataFrame, of: pd.DataFrame) -> tuple[Group, ...]:
+def _by_key(table: pd.DataFrame) -> dict[Key, "pd.Series[Any]"]:
+    keys = table[["model", "against", "task", "metric"]].itertuples(index=False, name=None)
+    return dict(zip(keys, (row for _, row in table.iterrows()), strict=True))
+
+
+def _groups(pairs: pd.DataFrame, of: dict[Key, "pd.Series[Any]"]) -> tuple[Group, ...]:
     backbone = pairs["model"].str.partition("-")[0]
     return tuple(
         Group(
@@ -141,13 +148,13 @@ def _groups(pairs: pd.DataFrame, of: pd.DataFrame) -> tuple[Group, ...]:
     )
 
 
-def _row(row: "pd.Series[Any]", of: pd.DataFrame) -> Row:
+def _row(row: "pd.Series[Any]", of: dict[Key, "pd.Series[Any]"]) -> Row:
     first, second = (
         spoken(SUPERVISIONS, str(row[side]).partition("-")[2]) for side in ("model", "reference")
     )
     task, metric = str(row["task"]), str(row["metric"])
-    other = of.loc[(str(row["reference"]), "truth", task, metric)]
-    reading = of.loc[(str(row["model"]), "reading", task, metric)]
+    other = of[str(row["reference"]), "truth", task, metric]
+    reading = of[str(row["model"]), "reading", task, metric]
     cells = (
         _mean(row),
         _mean(other),
