@@ -1,5 +1,6 @@
 """Models of a phantom against the truth, beside the reading that a study of patients has."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -33,6 +34,8 @@ from kellgren.study import StudyResult
 SEVERITY = (("severity", "rho_oa_score"), ("severity", "rho_expected"), ("severity", "rho_pc1"))
 SHOWN = (*PERFORMANCE, *SEVERITY)
 UNKNOWN = "the true grade is known of synthetic knees alone (truth.csv)"
+KEYS = ["model", "against", "task", "metric"]
+Lines = Mapping[tuple[Any, ...], "pd.Series[Any]"]  # of `truth_methods`, by their keys
 TITLE = "Table S20. Differences against the truth, over seeds and knees"
 
 
@@ -99,7 +102,7 @@ def differences(result: StudyResult) -> Table | Omitted:
             Column("p", "c"),
             Column("P(first > second)", "d"),
         ),
-        groups=_groups(pairs, table.set_index(["model", "against", "task", "metric"])),
+        groups=_groups(pairs, {tuple(row[KEYS]): row for _, row in table.iterrows()}),
         footnotes=(
             "The same difference against the reading: what a study of patients would have found.",
             "Standard error from resampling knees alone, trainings alone, and both.",
@@ -130,7 +133,7 @@ def _score_cells(rows: pd.DataFrame) -> tuple[Cell, ...]:
     )
 
 
-def _groups(pairs: pd.DataFrame, of: pd.DataFrame) -> tuple[Group, ...]:
+def _groups(pairs: pd.DataFrame, of: Lines) -> tuple[Group, ...]:
     backbone = pairs["model"].str.partition("-")[0]
     return tuple(
         Group(
@@ -141,13 +144,13 @@ def _groups(pairs: pd.DataFrame, of: pd.DataFrame) -> tuple[Group, ...]:
     )
 
 
-def _row(row: "pd.Series[Any]", of: pd.DataFrame) -> Row:
+def _row(row: "pd.Series[Any]", of: Lines) -> Row:
     first, second = (
         spoken(SUPERVISIONS, str(row[side]).partition("-")[2]) for side in ("model", "reference")
     )
     task, metric = str(row["task"]), str(row["metric"])
-    other = of.loc[(str(row["reference"]), "truth", task, metric)]
-    reading = of.loc[(str(row["model"]), "reading", task, metric)]
+    other = of[row["reference"], "truth", task, metric]
+    reading = of[row["model"], "reading", task, metric]
     cells = (
         _mean(row),
         _mean(other),
