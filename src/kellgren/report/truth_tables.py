@@ -1,5 +1,6 @@
 """Models of a phantom against the truth, beside the reading that a study of patients has."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -33,9 +34,9 @@ from kellgren.study import StudyResult
 SEVERITY = (("severity", "rho_oa_score"), ("severity", "rho_expected"), ("severity", "rho_pc1"))
 SHOWN = (*PERFORMANCE, *SEVERITY)
 UNKNOWN = "the true grade is known of synthetic knees alone (truth.csv)"
+KEYS = ["model", "against", "task", "metric"]
+Lines = Mapping[tuple[Any, ...], "pd.Series[Any]"]  # of `truth_methods`, by their keys
 TITLE = "Table S20. Differences against the truth, over seeds and knees"
-
-Key = tuple[str, str, str, str]  # model, against, task, metric
 
 
 def truth(result: StudyResult) -> Table | Omitted:
@@ -101,7 +102,7 @@ def differences(result: StudyResult) -> Table | Omitted:
             Column("p", "c"),
             Column("P(first > second)", "d"),
         ),
-        groups=_groups(pairs, _by_key(table)),
+        groups=_groups(pairs, {tuple(row[KEYS]): row for _, row in table.iterrows()}),
         footnotes=(
             "The same difference against the reading: what a study of patients would have found.",
             "Standard error from resampling knees alone, trainings alone, and both.",
@@ -132,12 +133,7 @@ def _score_cells(rows: pd.DataFrame) -> tuple[Cell, ...]:
     )
 
 
-def _by_key(table: pd.DataFrame) -> dict[Key, "pd.Series[Any]"]:
-    keys = table[["model", "against", "task", "metric"]].itertuples(index=False, name=None)
-    return dict(zip(keys, (row for _, row in table.iterrows()), strict=True))
-
-
-def _groups(pairs: pd.DataFrame, of: dict[Key, "pd.Series[Any]"]) -> tuple[Group, ...]:
+def _groups(pairs: pd.DataFrame, of: Lines) -> tuple[Group, ...]:
     backbone = pairs["model"].str.partition("-")[0]
     return tuple(
         Group(
@@ -148,13 +144,13 @@ def _groups(pairs: pd.DataFrame, of: dict[Key, "pd.Series[Any]"]) -> tuple[Group
     )
 
 
-def _row(row: "pd.Series[Any]", of: dict[Key, "pd.Series[Any]"]) -> Row:
+def _row(row: "pd.Series[Any]", of: Lines) -> Row:
     first, second = (
         spoken(SUPERVISIONS, str(row[side]).partition("-")[2]) for side in ("model", "reference")
     )
     task, metric = str(row["task"]), str(row["metric"])
-    other = of[str(row["reference"]), "truth", task, metric]
-    reading = of[str(row["model"]), "reading", task, metric]
+    other = of[row["reference"], "truth", task, metric]
+    reading = of[row["model"], "reading", task, metric]
     cells = (
         _mean(row),
         _mean(other),
