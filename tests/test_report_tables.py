@@ -248,6 +248,38 @@ def test_with_fewer_than_five_seeds_the_seeds_are_listed_without_an_interval():
         assert row.cells[0].notes[0] == "2 seeds"
 
 
+def test_over_seeds_every_network_stands_against_every_system_by_the_means_of_both():
+    result = made_benchmark((0, 1))
+    table = TABLES["table_s3"](result)
+    groups = [group for group in table.groups if group.name in SYSTEMS.values()]
+    assert sum(len(group.rows) for group in groups) == 6 * (4 + 4) * 3
+    (row,) = (
+        row
+        for group in groups
+        for row in group.rows
+        if (group.name, *row.labels) == ("Top-k selection", "M3T Dual − system", "KL Macro-AUC")
+    )
+    pair = result.comparisons[
+        result.comparisons["model"].str.startswith("m3t-dual-")
+        & result.comparisons["reference"].str.startswith("top_k-single_kl-")
+        & (result.comparisons["metric"] == "macro_auc")
+    ]
+    assert len(pair) == 2
+    assert row.cells[2].value == pytest.approx(pair["difference"].mean())
+
+
+def test_methods_that_were_trained_once_are_not_listed_over_seeds():
+    result = made_benchmark((0, 1))
+    of_systems = result.seeds["family"] == "network-vs-radiomics"
+    once = result.seeds.assign(model_seeds=1)
+    once.loc[~of_systems, "reference_seeds"] = 1
+    table = TABLES["table_s3"](replace(result, seeds=once))
+    assert {group.name for group in table.groups} <= set(SYSTEMS.values())
+    assert "1 seed" in table.groups[0].rows[0].cells[0].notes
+    nothing = TABLES["table_s3"](replace(result, seeds=once.assign(reference_seeds=1)))
+    assert isinstance(nothing, Omitted)
+
+
 def test_a_share_of_the_ceiling_is_the_score_over_the_ceiling():
     result = made_result()
     table = TABLES["table_s5"](result)

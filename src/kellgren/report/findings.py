@@ -73,9 +73,10 @@ class Finding:
 
 def key_findings(result: StudyResult) -> list[Finding]:
     """What the numbers say, most important first; a part that was not measured is left out."""
-    parts = (_dual, _seeds, _chance, _ceiling, _axis, _overlap, _controls)
+    parts = (_chance, _ceiling, _axis, _overlap, _controls)
     of_networks = networks(result)
-    found = [*(part(of_networks) for part in parts), _radiomics(result)]
+    found = [_dual(of_networks), _seeds(result), *(part(of_networks) for part in parts)]
+    found.append(_radiomics(result))
     return [finding for finding in found if finding is not None]
 
 

@@ -17,10 +17,19 @@ from kellgren.report.table import (
     number,
     p_value,
 )
-from kellgren.report.terms import BACKBONES, METRICS, SUPERVISIONS, TASKS, in_order, spoken
+from kellgren.report.terms import (
+    BACKBONES,
+    METRICS,
+    SUPERVISIONS,
+    SYSTEMS,
+    TASKS,
+    in_order,
+    spoken,
+)
 from kellgren.study import (
     BACKBONE_VS_BACKBONE,
     DUAL_VS_SINGLE,
+    NETWORK_VS_RADIOMICS,
     SUPERVISION_VS_SINGLE,
     StudyResult,
 )
@@ -29,11 +38,11 @@ TITLE = "Table S3. Comparisons over seeds and knees"
 
 
 def seeds(result: StudyResult) -> Table | Omitted:
-    """Every declared comparison over all seeds; a sentence where each method has one seed."""
-    table = result.seeds
-    if table.empty:
+    """Every declared comparison with several seeds of either side; a sentence where none has."""
+    if result.seeds.empty:
         return Omitted("table_s3", TITLE, "no two methods can be compared")
-    if table[["model_seeds", "reference_seeds"]].to_numpy().max() < 2:
+    table = result.seeds[(result.seeds[["model_seeds", "reference_seeds"]] > 1).any(axis=1)]
+    if table.empty:
         return Omitted(
             "table_s3",
             TITLE,
@@ -81,10 +90,12 @@ def _groups(table: pd.DataFrame) -> list[Group]:
         DUAL_VS_SINGLE: BACKBONES,
         SUPERVISION_VS_SINGLE: BACKBONES,
         BACKBONE_VS_BACKBONE: SUPERVISIONS,
+        NETWORK_VS_RADIOMICS: SYSTEMS,
     }
     for family, names in sides.items():
         rows = table[table["family"] == family]
-        shared = pd.Series([_part(str(m), of=names) for m in rows["model"]], index=rows.index)
+        side = "reference" if names is SYSTEMS else "model"
+        shared = pd.Series([_part(str(m), of=names) for m in rows[side]], index=rows.index)
         for key in in_order(shared, names):
             lines = tuple(_row(row, names) for _, row in rows[shared == key].iterrows())
             groups.append(Group(spoken(names, key), lines))
@@ -94,14 +105,22 @@ def _groups(table: pd.DataFrame) -> list[Group]:
 def _part(method: str, *, of: dict[str, str]) -> str:
     """The half of "backbone-supervision" that is asked for."""
     backbone, _, supervision = method.partition("-")
-    return backbone if of is BACKBONES else supervision
+    return supervision if of is SUPERVISIONS else backbone
+
+
+def _names(row: "pd.Series[Any]", shared: dict[str, str]) -> tuple[str, str]:
+    """What the two sides are called where they share that; a system is named by its group."""
+    model, reference = str(row["model"]), str(row["reference"])
+    if shared is SYSTEMS:
+        backbone, _, supervision = model.partition("-")
+        return f"{spoken(BACKBONES, backbone)} {spoken(SUPERVISIONS, supervision)}", "system"
+    differ = SUPERVISIONS if shared is BACKBONES else BACKBONES
+    first, second = (spoken(differ, _part(side, of=differ)) for side in (model, reference))
+    return first, second
 
 
 def _row(row: "pd.Series[Any]", shared: dict[str, str]) -> Row:
-    differ = SUPERVISIONS if shared is BACKBONES else BACKBONES
-    first, second = (
-        spoken(differ, _part(str(row[side]), of=differ)) for side in ("model", "reference")
-    )
+    first, second = _names(row, shared)
     metric = f"{spoken(TASKS, str(row['task']))} {spoken(METRICS, str(row['metric']))}"
     cells = (
         _side(row, "model"),
