@@ -12,6 +12,7 @@ PREDICTIONS holds the per-knee predictions that the paper's author released (`re
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import pandas as pd
 from paper_revisited import METHOD, run_folders, show
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from kellgren.analysis.chunks import published_form
 from kellgren.analysis.comparison import difference
@@ -153,6 +155,27 @@ def show_strengths(looked_at: Material) -> None:
         show(f"{regression.name}, {task}, by strength", pd.DataFrame(rows))
 
 
+def show_bone(looked_at: Material) -> None:
+    """The grade from bone alone by strength, and of features that are not cut off."""
+    x, train, rows = linear.bone(looked_at).x, looked_at.rows("train"), []
+    y = looked_at.kl
+    grid = replace(linear.LOGISTIC, grid=tuple(sorted((*linear.C_GRID, 0.03))))
+    losses = linear.fold_losses(grid, x[train], y[train], "kl", watch=quiet)
+    scaled = {
+        "": standardised(x, train),
+        ", not cut off": StandardScaler().fit(x[train]).transform(x),
+    }
+    for strength, loss in zip(grid.grid, losses, strict=True):
+        row: dict[str, float | str] = {"C": f"{strength:.3g}", "fold loss": loss}
+        for name, z in scaled.items():
+            scores = linear.scores_of(z, linear.fit_logistic(z[train], y[train], strength))
+            found = _on_test(looked_at, scores, "kl")
+            row |= {f"{metric}{name}": value for metric, value in found.items()}
+        rows.append(row)
+    show("Bone alone, kl, by strength", pd.DataFrame(rows))
+    print(f"\n{int((scaled[''] != scaled[', not cut off']).sum())} of {x.size} values are cut off")
+
+
 def show_other_choices(looked_at: Material) -> None:
     """The ordinal grade by other criteria out of fold, and without a penalty on the intercepts."""
     x, train = linear.features(looked_at).x, looked_at.rows("train")
@@ -233,6 +256,7 @@ def main() -> None:
         axes = result.order[[*METHOD, "axis", "rho_kl", "auc_oa", "auc_01", "auc_34"]]
         show("Severity axis of the standardised features", axes[axes["supervision"] == "single_kl"])
     show_strengths(looked_at)
+    show_bone(looked_at)
     show_other_choices(looked_at)
     oa = oa_from_kl(looked_at.kl[looked_at.rows("test")])
     print(f"\n{len(oa)} test knees, {int(oa.sum())} with OA")
