@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kellgren.faults import InputError
 from kellgren.learn.backbones.conv3d import CHANNELS_LAST, Conv3d
+from kellgren.learn.backbones.folded import folded, predicts
 from kellgren.learn.backbones.recompute import Recomputing
 from kellgren.learn.backbones.residual import ResidualNet, ResidualSize
 
@@ -149,15 +150,19 @@ class M3T(Recomputing):
         self.layers = nn.Sequential(*(TransformerLayer(size) for _ in range(size.layers)))
 
     def forward(self, x: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n f"]:
-        """Features of each volume."""
+        """Features of each volume; for prediction on a CPU, the batch norms are folded away."""
+        return (folded(self) if predicts(self, x) else self).encode(x)
+
+    def encode(self, x: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n f"]:
+        """Read the volume, then its slices, then the sequence of their tokens."""
         y = self.run(self.read_volume, x, of=self.block3d)
         y = y.square() if self.slices == "squared" else y
         tokens = self.project(self.read_slices(y)).unflatten(0, (len(x), 3, self.n_slices))
         return self.layers(self.sequence(tokens))[:, 0]
 
     def read_volume(self, x: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n c d h w"]:
-        """Features of each voxel; the second convolution is faster where channels lie innermost."""
-        return self.block3d[3:](self.side_by_side(self.block3d[:3](x)))
+        """Features of each voxel."""
+        return self.block3d(self.side_by_side(x))
 
     def read_slices(self, y: Float[Tensor, "n c d h w"]) -> Float[Tensor, "slices f"]:
         """Features of each slice: volumes, then planes, then slices.
@@ -178,7 +183,7 @@ class M3T(Recomputing):
         """In evaluation on a CPU the channels lie innermost: measured in docs/performance.md."""
         if self.training or x.device.type != "cpu":
             return x
-        return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
+        return x.clone(memory_format=CHANNELS_LAST[x.ndim])
 
     def _first_of_all(self, y: Float[Tensor, "n c d h w"]) -> Float[Tensor, "slices c_out h2 w2"]:
         """Stem of the 2-D network over all slices; the slices are not kept for the gradient."""
