@@ -112,6 +112,7 @@ def keeps_grid(layer: nn.Conv3d) -> bool:
     return (
         layer.stride == (1, 1, 1)
         and all(k % 2 for k in layer.kernel_size)
+        and layer.kernel_size[0] <= len(POINTS)
         and layer.padding in ("same", same)
         and layer.padding_mode == "zeros"
         and layer.groups == 1
