@@ -21,8 +21,9 @@ from kellgren.learn.backbones.residual import ResidualNet, ResidualSize
 PLANE_AXES = {"coronal": 4, "sagittal": 2, "axial": 3}
 """Axis of an image ``(n, 1, d, h, w)`` along which the slices of a plane follow each other."""
 
-PIXELS_AT_ONCE = 2**18
-"""Pixels that the 2-D network reads at once in evaluation: 16 slices of 128 x 128."""
+PIXELS_AT_ONCE = (2**17, 2**20)
+"""Pixels of slices that the early and the late half of the 2-D network read at once in evaluation:
+8 and 64 slices of 128 x 128, so that activations, or weights, are used while they are in a cache."""
 
 SLICE_NET = ResidualSize(depth=18, geometry="strided")
 ORIGINAL_SLICE_NET = ResidualSize(depth=50, geometry="strided")
@@ -173,11 +174,14 @@ class M3T(Recomputing):
         if self.training:
             first = self.run(self._first_of_all, y, of=self.slice_net.bn1)
             return self.slice_net.body(first)
-        at_once = max(1, PIXELS_AT_ONCE // y[0, 0, 0].numel())
-        parts = [part for plane in slices_of(y) for part in torch.split(plane, at_once)]
-        return torch.cat(
-            [self.run(self.slice_net, self.side_by_side(part), of=self.slice_net) for part in parts]
-        )
+        return torch.cat([self.read_plane(plane) for plane in slices_of(y)])
+
+    def read_plane(self, plane: Float[Tensor, "slices c h w"]) -> Float[Tensor, "slices f"]:
+        """Features of the slices of a plane, in evaluation."""
+        net, pixels = self.slice_net, plane[0, 0].numel()
+        few, many = (max(1, at_once // pixels) for at_once in PIXELS_AT_ONCE)
+        parts = [self.run(net.early, self.side_by_side(part), of=net) for part in plane.split(few)]
+        return torch.cat([self.run(net.late, x, of=net) for x in torch.cat(parts).split(many)])
 
     def side_by_side(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n c *grid"]:
         """In evaluation on a CPU the channels lie innermost: measured in docs/performance.md."""

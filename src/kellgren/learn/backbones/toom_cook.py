@@ -25,8 +25,6 @@ small. At 1, which is first, the product has weight 1 in every output: it can ca
 LEAST_CHANNELS, LEAST_PIXELS, LEAST_GAIN = 32, 1024, 1.5
 """Channels, pixels of a plane and ratio of products from which it pays."""
 
-Triple = tuple[int, int, int]
-
 
 @dataclass(frozen=True)
 class Scheme:
@@ -125,21 +123,20 @@ class Kernels:
 
     weights: list[Float[Tensor, "c_out c kh kw"]]
     bias: Float[Tensor, " c_out"] | None
-    dilation: tuple[int, int]
+    dilation: tuple[int, ...]
 
     def products(self, planes: Float[Tensor, "t c h w"]) -> Float[Tensor, "t c_out h w"]:
         """Convolve each plane with its own kernel; the first product carries the bias."""
         biases = [self.bias] + [None] * (len(planes) - 1)
         each = zip(planes.split(1), self.weights, biases, strict=True)
-        shape = {"padding": "same", "dilation": self.dilation}
-        return torch.cat([F.conv2d(plane, w, b, **shape) for plane, w, b in each])
+        return torch.cat([F.conv2d(x, w, b, 1, "same", self.dilation) for x, w, b in each])
 
 
 def convolve(
     x: Float[Tensor, "n c d h w"],
     weight: Float[Tensor, "c_out c k kh kw"],
     bias: Float[Tensor, " c_out"] | None,
-    dilation: Triple,
+    dilation: tuple[int, ...],
 ) -> Float[Tensor, "n c_out d h w"]:
     """Convolve on the grid of the input, zeros around it; the output lies in memory as it does."""
     step, k = dilation[0], weight.shape[2]
