@@ -22,8 +22,8 @@ PLANE_AXES = {"coronal": 4, "sagittal": 2, "axial": 3}
 """Axis of an image ``(n, 1, d, h, w)`` along which the slices of a plane follow each other."""
 
 PIXELS_AT_ONCE = (2**17, 2**20)
-"""Pixels of slices that the early and the late half of the 2-D network read at once in evaluation:
-8 and 64 slices of 128 x 128, so that activations, or weights, are used while they are in a cache."""
+"""Pixels of the slices that the early and the late half of the 2-D network read at once in
+evaluation: 8 and 64 slices of 128 x 128. Early there are many activations, late many weights."""
 
 SLICE_NET = ResidualSize(depth=18, geometry="strided")
 ORIGINAL_SLICE_NET = ResidualSize(depth=50, geometry="strided")
@@ -180,8 +180,9 @@ class M3T(Recomputing):
         """Features of the slices of a plane, in evaluation."""
         net, pixels = self.slice_net, plane[0, 0].numel()
         few, many = (max(1, at_once // pixels) for at_once in PIXELS_AT_ONCE)
-        parts = [self.run(net.early, self.side_by_side(part), of=net) for part in plane.split(few)]
-        return torch.cat([self.run(net.late, x, of=net) for x in torch.cat(parts).split(many)])
+        parts = torch.split(plane, few)
+        x = torch.cat([self.run(net.early, self.side_by_side(part), of=net) for part in parts])
+        return torch.cat([self.run(net.late, part, of=net) for part in torch.split(x, many)])
 
     def side_by_side(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n c *grid"]:
         """In evaluation on a CPU the channels lie innermost: measured in docs/performance.md."""

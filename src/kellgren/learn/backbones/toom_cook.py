@@ -128,7 +128,7 @@ class Kernels:
     def products(self, planes: Float[Tensor, "t c h w"]) -> Float[Tensor, "t c_out h w"]:
         """Convolve each plane with its own kernel; the first product carries the bias."""
         biases = [self.bias] + [None] * (len(planes) - 1)
-        each = zip(planes.split(1), self.weights, biases, strict=True)
+        each = zip(torch.split(planes, 1), self.weights, biases, strict=True)
         return torch.cat([F.conv2d(x, w, b, 1, "same", self.dilation) for x, w, b in each])
 
 
