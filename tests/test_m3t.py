@@ -106,12 +106,12 @@ def test_slices_come_volume_by_volume():
 def test_reading_slices_in_parts_is_exact_in_evaluation(monkeypatch):
     net = small().eval()
     whole = net(volumes())
-    monkeypatch.setattr(m3t, "PIXELS_AT_ONCE", 5 * 8 * 8)
+    monkeypatch.setattr(m3t, "PIXELS_AT_ONCE", (5 * 8 * 8, 7 * 8 * 8))
     torch.testing.assert_close(net(volumes()), whole, rtol=1e-5, atol=1e-6)
 
 
 def test_in_training_batch_statistics_are_those_of_all_slices(monkeypatch):
-    monkeypatch.setattr(m3t, "PIXELS_AT_ONCE", 1)
+    monkeypatch.setattr(m3t, "PIXELS_AT_ONCE", (1, 1))
     net = small().train()
     seen = []
     net.slice_net.conv1.register_forward_hook(lambda _m, _x, y: seen.append(y.detach()))
@@ -158,7 +158,7 @@ def gradients_and_state(net, x):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_recomputing_changes_no_gradient_and_no_running_statistic(training, monkeypatch):
-    monkeypatch.setattr(m3t, "PIXELS_AT_ONCE", 5 * 8 * 8)
+    monkeypatch.setattr(m3t, "PIXELS_AT_ONCE", (5 * 8 * 8, 7 * 8 * 8))
     plain, recomputed = small().train(training), small().train(training)
     recompute_activations(recomputed)
     for expected, found in zip(

@@ -16,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from kellgren.learn.backbones import toom_cook
+
 SLOW_UP_TO = 20_480
 SMALL_KERNEL = 3
 
@@ -34,6 +36,8 @@ class Conv3d(nn.Conv3d):
         if torch.is_autocast_enabled("cpu") and too_narrow_for_bfloat16(x, weight):
             with torch.autocast("cpu", enabled=False):
                 return self._conv_forward(x.float(), weight, bias)
+        if toom_cook.pays(self, x):
+            return toom_cook.convolve(x, weight, bias, self.dilation)
         plain = self.groups > 1 or isinstance(self.padding, str) or self.padding_mode != "zeros"
         if plain or not takes_slow_path(x, weight):
             return super()._conv_forward(x, weight, bias)

@@ -14,14 +14,16 @@ from torch import Tensor, nn
 
 from kellgren.faults import InputError
 from kellgren.learn.backbones.conv3d import CHANNELS_LAST, Conv3d
+from kellgren.learn.backbones.folded import folded, predicts
 from kellgren.learn.backbones.recompute import Recomputing
 from kellgren.learn.backbones.residual import ResidualNet, ResidualSize
 
 PLANE_AXES = {"coronal": 4, "sagittal": 2, "axial": 3}
 """Axis of an image ``(n, 1, d, h, w)`` along which the slices of a plane follow each other."""
 
-PIXELS_AT_ONCE = 2**18
-"""Pixels that the 2-D network reads at once in evaluation: 16 slices of 128 x 128."""
+PIXELS_AT_ONCE = (2**17, 2**20)
+"""Pixels of the slices that the early and the late half of the 2-D network read at once in
+evaluation: 8 and 64 slices of 128 x 128. Early there are many activations, late many weights."""
 
 SLICE_NET = ResidualSize(depth=18, geometry="strided")
 ORIGINAL_SLICE_NET = ResidualSize(depth=50, geometry="strided")
@@ -149,15 +151,19 @@ class M3T(Recomputing):
         self.layers = nn.Sequential(*(TransformerLayer(size) for _ in range(size.layers)))
 
     def forward(self, x: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n f"]:
-        """Features of each volume."""
+        """Features of each volume; for prediction on a CPU, the batch norms are folded away."""
+        return (folded(self) if predicts(self, x) else self).encode(x)
+
+    def encode(self, x: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n f"]:
+        """Read the volume, then its slices, then the sequence of their tokens."""
         y = self.run(self.read_volume, x, of=self.block3d)
         y = y.square() if self.slices == "squared" else y
         tokens = self.project(self.read_slices(y)).unflatten(0, (len(x), 3, self.n_slices))
         return self.layers(self.sequence(tokens))[:, 0]
 
     def read_volume(self, x: Float[Tensor, "n 1 d h w"]) -> Float[Tensor, "n c d h w"]:
-        """Features of each voxel; the second convolution is faster where channels lie innermost."""
-        return self.block3d[3:](self.side_by_side(self.block3d[:3](x)))
+        """Features of each voxel."""
+        return self.block3d(self.side_by_side(x))
 
     def read_slices(self, y: Float[Tensor, "n c d h w"]) -> Float[Tensor, "slices f"]:
         """Features of each slice: volumes, then planes, then slices.
@@ -168,17 +174,21 @@ class M3T(Recomputing):
         if self.training:
             first = self.run(self._first_of_all, y, of=self.slice_net.bn1)
             return self.slice_net.body(first)
-        at_once = max(1, PIXELS_AT_ONCE // y[0, 0, 0].numel())
-        parts = [part for plane in slices_of(y) for part in torch.split(plane, at_once)]
-        return torch.cat(
-            [self.run(self.slice_net, self.side_by_side(part), of=self.slice_net) for part in parts]
-        )
+        return torch.cat([self.read_plane(plane) for plane in slices_of(y)])
+
+    def read_plane(self, plane: Float[Tensor, "slices c h w"]) -> Float[Tensor, "slices f"]:
+        """Features of the slices of a plane, in evaluation."""
+        net, pixels = self.slice_net, plane[0, 0].numel()
+        few, many = (max(1, at_once // pixels) for at_once in PIXELS_AT_ONCE)
+        parts = torch.split(plane, few)
+        x = torch.cat([self.run(net.early, self.side_by_side(part), of=net) for part in parts])
+        return torch.cat([self.run(net.late, part, of=net) for part in torch.split(x, many)])
 
     def side_by_side(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n c *grid"]:
         """In evaluation on a CPU the channels lie innermost: measured in docs/performance.md."""
         if self.training or x.device.type != "cpu":
             return x
-        return x.contiguous(memory_format=CHANNELS_LAST[x.ndim])
+        return x.clone(memory_format=CHANNELS_LAST[x.ndim])
 
     def _first_of_all(self, y: Float[Tensor, "n c d h w"]) -> Float[Tensor, "slices c_out h2 w2"]:
         """Stem of the 2-D network over all slices; the slices are not kept for the gradient."""

@@ -215,7 +215,15 @@ class ResidualNet(Recomputing):
 
     def body(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n f"]:
         """The four stages and the mean over the grid."""
-        return self.layer4(self.layer3(self.layer2(self.layer1(x)))).flatten(2).mean(2)
+        return self.late(self.layer2(self.layer1(x)))
+
+    def early(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n c_out *grid_out"]:
+        """The stem and the first two stages: few weights, and many activations."""
+        return self.layer2(self.layer1(self.stem(x)))
+
+    def late(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n f"]:
+        """The last two stages and the mean over the grid: many weights, and few activations."""
+        return self.layer4(self.layer3(x)).flatten(2).mean(2)
 
     def stem(self, x: Float[Tensor, "n c *grid"]) -> Float[Tensor, "n c_out *grid_out"]:
         """A wide convolution, and the largest of each three neighbours; a quarter of the grid."""
