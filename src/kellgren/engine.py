@@ -1,8 +1,11 @@
-"""Where a study is carried out: here, one run after the other. Every step does what is missing."""
+"""How a study is carried out, step by step: here, one run after the other.
+
+Every step does what is missing, so runs may as well be done elsewhere; see `kellgren.jobs`.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +22,7 @@ from kellgren.importers import import_oaizib_cm
 from kellgren.learn.backbones import build_encoder
 from kellgren.learn.controls import control
 from kellgren.learn.explain import exemplar_cases, explain
+from kellgren.learn.group import ALONE, Group
 from kellgren.learn.predict import predict
 from kellgren.learn.train import Step, train
 from kellgren.learn.weights import check_weights
@@ -42,12 +46,14 @@ class Workplace:
         folder: Holds `phantom/`, `cohort.csv`, `prepared/`, `runs/` and `study/`.
         device: Where networks are trained and asked.
         stage: How progress is shown.
+        group: The processes that train each network together.
     """
 
     study: Study
     folder: Path
     device: torch.device
     stage: Stage = silent
+    group: Group = ALONE
 
     def runs(self) -> list[Run]:
         """Every planned run: seeds, then backbones, then supervision settings."""
@@ -155,7 +161,8 @@ def train_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
     training, backbone = place.study.training, place.settings(run.backbone)
     knees = [case for case in cases if case.split == "train"]
     steps = math.ceil(len(knees) / training.batch_size) * training.epochs
-    with _locked(run), place.stage(f"train {run.name}", steps) as advance:
+    lock = _locked(run) if place.group.leads else nullcontext()
+    with lock, place.stage(f"train {run.name}", steps) as advance:
         train(
             run,
             place.store(run.backbone),
@@ -165,6 +172,7 @@ def train_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
             training=training,
             device=place.device,
             watch=lambda step: advance(*_place_and_note(step)),
+            group=place.group,
         )
 
 
@@ -250,17 +258,33 @@ def analyze_study(place: Workplace, cases: Sequence[Case]) -> StudyResult:
     return result
 
 
-def run_study(place: Workplace) -> StudyResult:
-    """The whole study up to its tables."""
+def begin_study(place: Workplace) -> list[Case]:
+    """All that comes before the runs: sound settings, and every knee there and prepared."""
     check_backbones(place.study, place.stage)
     cases = place.cohort()
     prepare(place, cases)
-    steps = [step for verb, step in STEPS.items() if verb != "explain" or place.study.explain]
-    for run in place.runs():
-        for step in steps:
+    return cases
+
+
+def do_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
+    """Every step of one run."""
+    for verb, step in STEPS.items():
+        if verb != "explain" or place.study.explain:
             step(place, run, cases)
+
+
+def finish_study(place: Workplace, cases: Sequence[Case]) -> StudyResult:
+    """All that comes after the runs: the radiomics systems, and the tables."""
     fit_radiomics(place, cases)
     return analyze_study(place, cases)
+
+
+def run_study(place: Workplace) -> StudyResult:
+    """The whole study up to its tables, one run after the other."""
+    cases = begin_study(place)
+    for run in place.runs():
+        do_run(place, run, cases)
+    return finish_study(place, cases)
 
 
 def covariates_of(cases: Sequence[Case]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Verbs that do a study or a step of it. torch is imported only inside those that need it."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,16 +27,95 @@ class Step(StrEnum):
 Only = Annotated[str, typer.Option(help="Only this run, such as resnet3d-dual-s0.")]
 
 
-@app.command()
-def run(study: StudyFile, out: Out = None, device: OnDevice = Device.auto) -> None:
-    """Do a whole study, or each of a sweep: knees, training, statistics, figures, a page."""
-    from kellgren.engine import run_study
+class Engine(StrEnum):
+    """Who does the runs."""
 
+    here = "here"
+    ray = "ray"
+
+
+Address = Annotated[
+    str, typer.Option(help="Of a running Ray cluster; local starts one for this command.")
+]
+Part = Annotated[
+    str, typer.Option(help="i/n: only the runs i, i + n, ... of all, from 0; for job arrays.")
+]
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    out: Out = None,
+    device: OnDevice = Device.auto,
+    engine: Annotated[
+        Engine, typer.Option(help="here: one run after the other. ray: many at once.")
+    ] = Engine.here,
+    address: Address = "local",
+    shard: Part = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what is left, and what it will take.")
+    ] = False,
+) -> None:
+    """Do a whole study, or each of a sweep: knees, training, statistics, figures, a page.
+
+    With --shard only runs are done, of knees that `kellgren prepare` has prepared; a start without
+    it does the rest.
+    """
+    from kellgren.engine import run_study
+    from kellgren.plan import check_disk, plan_of
+
+    _need_one_process("run")
+    if engine is Engine.ray and not dry_run:
+        _run_on_ray(study, out, device, address)
+        return
     places = workplaces_of(study, out, device)
+    if shard:
+        _do_shard(places, shard)
+        return
+    plans = [plan_of(place, probed=dry_run) for place in places]
+    if dry_run:
+        typer.echo("\n\n".join(map(str, plans)))
+    check_disk(plans)
+    if dry_run:
+        return
     for i, place in enumerate(places, start=1):
         if len(places) > 1:
             typer.echo(f"{place.folder}: study {i} of {len(places)}", err=True)
         run_study(place)
+        report(place.folder / "study")
+
+
+def _do_shard(places: "list[Workplace]", part: str) -> None:
+    from kellgren.jobs import Shard, jobs_of
+
+    shard = Shard.read(part)
+    jobs = [job for place in places for job in jobs_of(place, place.cohort())]
+    for job in shard.take(jobs):
+        job.do()
+
+
+def _run_on_ray(study: Path, out: Path | None, device: Device, address: str) -> None:
+    """The runs of all variants at once. A GPU is asked of the cluster, not of this machine."""
+    from dataclasses import replace
+
+    import torch
+
+    from kellgren import engine
+    from kellgren.cluster import carry_out
+    from kellgren.jobs import jobs_of
+    from kellgren.plan import check_disk, plan_of
+    from kellgren.progress import shown, silent
+
+    places = workplaces_of(study, out, Device.cpu if device is Device.cuda else device)
+    if device is Device.cuda:
+        places = [replace(place, device=torch.device("cuda")) for place in places]
+    check_disk([plan_of(place, probed=False) for place in places])
+    begun = [(place, engine.begin_study(place)) for place in places]
+    quiet = [(replace(place, stage=silent), cases) for place, cases in begun]
+    jobs = [job for place, cases in quiet for job in jobs_of(place, cases)]
+    carry_out(jobs, address=address, stage=shown)
+    for place, cases in begun:
+        engine.finish_study(place, cases)
         report(place.folder / "study")
 
 
@@ -56,8 +136,20 @@ def prepare(
 def train(
     study: StudyFile, out: Out = None, only: Only = "", device: OnDevice = Device.auto
 ) -> None:
-    """Train the runs of a study; an interrupted one goes on where it was."""
-    _do(Step.train, workplace_of(study, out, device), only)
+    """Train the runs of a study; an interrupted one goes on where it was.
+
+    Under torchrun the processes train each run together, of knees that `kellgren prepare` has
+    prepared.
+    """
+    from dataclasses import replace
+
+    from kellgren.learn.group import group_of
+    from kellgren.progress import silent
+
+    place = workplace_of(study, out, device)
+    with group_of(place.device) as (group, own):
+        stage = place.stage if group.leads else silent
+        _do(Step.train, replace(place, device=own, group=group, stage=stage), only)
 
 
 @app.command()
@@ -65,6 +157,7 @@ def predict(
     study: StudyFile, out: Out = None, only: Only = "", device: OnDevice = Device.auto
 ) -> None:
     """Write logits and features of every knee for the trained runs."""
+    _need_one_process("predict")
     _do(Step.predict, workplace_of(study, out, device), only)
 
 
@@ -73,6 +166,7 @@ def explain(
     study: StudyFile, out: Out = None, only: Only = "", device: OnDevice = Device.auto
 ) -> None:
     """Write saliency, its overlap with cartilage and its controls for the trained runs."""
+    _need_one_process("explain")
     _do(Step.explain, workplace_of(study, out, device), only)
 
 
@@ -131,6 +225,16 @@ def agreement(
     )
 
 
+def _need_one_process(verb: str) -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            f"kellgren {verb}",
+            f"{os.environ['WORLD_SIZE']} processes (WORLD_SIZE)",
+            "one",
+            "start `kellgren train` alone by torchrun, and then this without it",
+        )
+
+
 def _do(step: Step, place: "Workplace", only: str) -> None:
     from kellgren import engine
 
@@ -143,6 +247,7 @@ def _do(step: Step, place: "Workplace", only: str) -> None:
             "choose one of them",
         )
     cases = place.cohort()
-    engine.prepare(place, cases)
+    if place.group.size == 1:
+        engine.prepare(place, cases)
     for one in runs:
         engine.STEPS[step](place, one, cases)

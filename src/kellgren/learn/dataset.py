@@ -1,6 +1,6 @@
 """Batches of prepared knees, read ahead by one thread while the network works."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -45,13 +45,17 @@ def batches(
     batch_size: int,
     device: torch.device,
     changes: Changes | None = None,
+    part: Callable[[int], slice] = slice,
 ) -> Iterator[Batch]:
     """The cases in the given order, `batch_size` at a time; the last batch may be smaller.
+
+    `part` says which cases of a batch of so many are read; all, unless several processes share it.
 
     Where changes are given, the thread that reads ahead makes them, on the device: on a GPU they
     take nothing from the CPU, and on a CPU the network does not wait for them while a core is free.
     """
-    groups = [tuple(cases[i : i + batch_size]) for i in range(0, len(cases), batch_size)]
+    whole = [tuple(cases[i : i + batch_size]) for i in range(0, len(cases), batch_size)]
+    groups = [group[part(len(group))] for group in whole]
     # Two teams of threads on the same cores wait for each other, so who changes knees works alone.
     alone = None if changes is None else partial(torch.set_num_threads, 1)
     torch.get_num_threads()  # settles the number of this thread, which else were the reader's

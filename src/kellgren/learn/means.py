@@ -106,11 +106,13 @@ class Share:
         weight: Its cases over theirs.
         first: Whether it is the first of its group.
         last: Whether the update follows.
+        cases: How many they are.
     """
 
     weight: float
     first: bool
     last: bool
+    cases: int
 
 
 def shares(n_cases: int, *, batch_size: int, accumulate: int) -> list[Share]:
@@ -122,7 +124,7 @@ def shares(n_cases: int, *, batch_size: int, accumulate: int) -> list[Share]:
     sizes = [min(batch_size, n_cases - i) for i in range(0, n_cases, batch_size)]
     groups = [sizes[i : i + accumulate] for i in range(0, len(sizes), accumulate)]
     return [
-        Share(size / sum(group), first=i == 0, last=i == len(group) - 1)
+        Share(size / sum(group), first=i == 0, last=i == len(group) - 1, cases=size)
         for group in groups
         for i, size in enumerate(group)
     ]

@@ -30,6 +30,7 @@ from kellgren.learn.backbones.nnmamba import Mamba
 from kellgren.learn.backbones.scan import kernel_for
 from kellgren.learn.checkpoint import LogRow, restore_checkpoint, save_checkpoint
 from kellgren.learn.dataset import Batch, batches, epoch_order
+from kellgren.learn.group import ALONE, Group, join_batch_norms
 from kellgren.learn.heads import weighted_tasks
 from kellgren.learn.interference import Interference
 from kellgren.learn.means import Means, Share, shares
@@ -69,6 +70,7 @@ def train(
     device: torch.device,
     supervision: Supervision | None = None,
     watch: Watch = unwatched,
+    group: Group = ALONE,
 ) -> None:
     """Train on the given cases; write `run.json`, `log.csv` and `weights.safetensors`.
 
@@ -85,14 +87,18 @@ def train(
         supervision: Heads, and what changes in the settings for them; None for the built-in
             setting of the run's name.
         watch: Called after every step.
+        group: The processes that train this run together; the first one writes.
 
     Raises:
-        InputError: If the folder holds a run with other settings or data, or the loss is not
-            finite.
+        InputError: If the folder holds a run with other settings or data, the loss is not finite,
+            or the settings are none for several processes.
     """
     supervised = supervision or SUPERVISIONS[run.supervision]
     training, tasks = supervised.applied(training), supervised.tasks
-    asked = _asked(run, store, cases, backbone=backbone, tasks=tasks, training=training)
+    group.check(training)
+    asked = group.recorded() | _asked(
+        run, store, cases, backbone=backbone, tasks=tasks, training=training
+    )
     _refuse_other_settings(run, asked)
     if run.weights.exists():
         run.checkpoint.unlink(missing_ok=True)
@@ -104,15 +110,16 @@ def train(
         model = build_model(run.backbone, settings=backbone, tasks=tasks, training=training)
         started_from = _start(model, backbone)
         made_with = {**_made_with(device), "fused": means.fused, **_scan_kernel(model, device)}
-        write_json(
-            run.settings_file,
-            {"asked": asked, "made_with": made_with, "started_from": started_from},
-        )
+        record = {"asked": asked, "made_with": made_with, "started_from": started_from}
+        if group.leads:
+            write_json(run.settings_file, record)
+        join_batch_norms(model, group)
         means.prepare(model.to(device))
         weights = weighted_tasks(tasks, training, [case.kl for case in cases])
         learner = Learner(model, Objective(weights, training).to(device))
         optimizer = means.optimizer(learner, training)
         log = restore_checkpoint(run, learner, optimizer, asked=digest_of(asked), device=device)
+        group.agree(len(log), str(run.folder))
         for epoch in range(len(log), training.epochs):
             order = [cases[i] for i in epoch_order(len(cases), seed=run.seed, epoch=epoch)]
             knees = batches(
@@ -121,9 +128,10 @@ def train(
                 batch_size=training.batch_size,
                 device=device,
                 changes=changes_of(training.augmentation, seed=run.seed, epoch=epoch),
+                part=group.part,
             )
             parts = shares(len(cases), batch_size=training.batch_size, accumulate=means.accumulate)
-            torch.manual_seed(_epoch_seed(run.seed, epoch))
+            torch.manual_seed(_epoch_seed(run.seed, epoch, group.rank))
             seen = _seen(run, watch, epoch=epoch, epochs=training.epochs, steps=len(parts))
             learner.objective.begin(log)
             row = train_epoch(
@@ -133,10 +141,13 @@ def train(
                 training=training,
                 means=means,
                 seen=seen,
+                group=group,
             )
             log.append({"epoch": epoch + 1, "lr": training.lr, **row})
-            save_checkpoint(run, learner, optimizer, log=log, asked=digest_of(asked))
-        _finish(run, model, log=log, seconds=time.time() - started)
+            if group.leads:
+                save_checkpoint(run, learner, optimizer, log=log, asked=digest_of(asked))
+        if group.leads:
+            _finish(run, model, log=log, seconds=time.time() - started)
 
 
 def train_epoch(
@@ -147,6 +158,7 @@ def train_epoch(
     training: TrainingSettings,
     means: Means,
     seen: Callable[[int, float], None],
+    group: Group = ALONE,
 ) -> LogRow:
     """One pass over the knees; mean of the objective and of each loss, and the seconds.
 
@@ -157,25 +169,39 @@ def train_epoch(
         training: How many batches are looked at for interference.
         means: Precision.
         seen: Called with every step and its loss.
+        group: Whose part of each batch the knees are.
     """
     model, objective = learner.model.train(), learner.objective
     parameters, watched = list(model.parameters()), Interference(training.interference, training.lr)
     started, sums, n = time.time(), dict.fromkeys(["loss", *objective.weights], 0.0), 0
     for step, (batch, share) in enumerate(knees):
+<<<<<<< HEAD
         taken = Replay.now(learner, batch, means)
         losses = taken.losses()
         watched.look(model.encoder, losses, step, again=taken.plain().again)
+=======
+        with means.autocast():
+            own = model(batch.image).logits
+        logits, kl = group.whole(own, batch.kl, share.cases)
+        losses = objective.losses(logits, kl)
+        watched.look(model.encoder, losses, step)
+>>>>>>> 96af195 (Do runs on Ray, as shards of a job array, or several processes a run; say what a study takes before it starts)
         if share.first:
             optimizer.zero_grad()
         objective.backward(losses, share.weight, parameters)
         if share.last:
+            group.add_up(parameters)
             optimizer.step()
-        n += len(batch.cases)
+        n += share.cases
         values = torch.stack([objective.joined(losses).detach(), *losses.values()]).tolist()
         for name, value in zip(sums, values, strict=True):
+<<<<<<< HEAD
             sums[name] += value * len(batch.cases)
         if share.last:
             objective.follow(losses, taken.again)
+=======
+            sums[name] += value * share.cases
+>>>>>>> 96af195 (Do runs on Ray, as shards of a job array, or several processes a run; say what a study takes before it starts)
         seen(step, values[0])
     names = {name: name if name == "loss" else f"loss_{name}" for name in sums}
     averages = {names[name]: total / n for name, total in sums.items()}
@@ -248,8 +274,10 @@ def _refuse_other_settings(run: Run, asked: dict[str, Any]) -> None:
     )
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0])
+def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    """Each process of a group has noise of its own; that of the first is what it is alone."""
+    words = [seed, epoch, rank] if rank else [seed, epoch]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
 
 
 def _made_with(device: torch.device) -> dict[str, Any]:
