@@ -129,6 +129,7 @@ from kellgren.learn.group import group_of
 from kellgren.learn.train import train
 from kellgren.runs import Run
 from kellgren.store import Store
+from tests.conftest import made_case
 
 folder, prepared, knees = map(Path, sys.argv[1:4])
 cases = [made_case(knees, i, "train", i % 5) for i in range(7)]
