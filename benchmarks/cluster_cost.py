@@ -20,6 +20,7 @@ EPOCHS, TEST_SHARE, HEADS = 100, 0.2, 4 / 3  # a third of the runs has two heads
 PREPARE_S, VERIFY_S = 0.332, 0.0020  # of one core, a knee and grid; docs/performance.md
 IMAGE_BYTES, STORED_BYTES = 2, 3  # a voxel: float16 alone, and with its mask
 SOURCE_BYTES = 25e6  # a scan of 160 x 384 x 384 and its mask, compressed
+SCAN_VOXELS = 160 * 384 * 384
 CHECKPOINT_BYTES = 12  # a weight
 
 
@@ -124,6 +125,7 @@ def disk(nets: list[Network], options: argparse.Namespace) -> None:
         "weights": weights,
         "checkpoints while training": standing,
         "predictions, features, overlaps": options.runs * options.knees * 4e3,
+        "saliency maps of five exemplars": options.runs * 5 * HEADS * SCAN_VOXELS * 4,
     }
     print("\n| on disk | GB |\n|---|---|")
     for name, size in rows.items():

@@ -70,14 +70,14 @@ CASES = {
 }
 
 
-def together(script: str, *words: str, processes: int = 2) -> None:
-    """Run a script as torchrun would, each process with its rank."""
+def begun(script: str, *words: str, processes: int = 2) -> list[subprocess.Popen[str]]:
+    """Start a script as torchrun would, each process with its rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     known = shared if processes > 1 else {}
-    running = [
+    return [
         subprocess.Popen(
             [sys.executable, "-c", script, *words],
             cwd=Path(__file__).parents[1],
@@ -87,6 +87,11 @@ def together(script: str, *words: str, processes: int = 2) -> None:
         )
         for rank in range(processes)
     ]
+
+
+def together(script: str, *words: str, processes: int = 2) -> None:
+    """Run a script as torchrun would, until all processes have ended well."""
+    running = begun(script, *words, processes=processes)
     ends = [one.communicate(timeout=300)[1] for one in running]
     assert [one.returncode for one in running] == [0] * processes, ends
 
@@ -161,6 +166,31 @@ def test_two_processes_end_with_the_same_bits_whether_or_not_they_were_stopped(s
     weights = (straight / "weights.safetensors").read_bytes()
     assert weights == (stopped / "weights.safetensors").read_bytes()
     assert json.loads((straight / "run.json").read_text())["asked"]["processes"] == 2
+
+
+LEFT = """
+import os, sys, time, torch
+from kellgren.faults import InputError
+from kellgren.learn.group import group_of
+try:
+    with group_of(torch.device("cpu")) as (group, device):
+        found = torch.ones(1)
+        torch.distributed.all_reduce(found)
+        if group.rank == 1:
+            os._exit(9)
+        torch.distributed.all_reduce(found)
+except InputError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_process_whose_fellow_has_died_says_so_and_stops(tmp_path):
+    left, died = begun(LEFT)
+    said = left.communicate(timeout=60)[1]
+    died.communicate(timeout=60)
+    assert died.returncode == 9
+    assert left.returncode == 1
+    assert "process 0 of 2 of this run: found no answer from another one" in said
 
 
 def test_every_case_of_a_batch_is_computed_by_one_process():

@@ -133,7 +133,11 @@ ALONE = Group()
 
 @contextmanager
 def group_of(device: torch.device) -> Iterator[tuple[Group, torch.device]]:
-    """The group that torchrun has put this process into, and its own device; alone without it."""
+    """The group that torchrun has put this process into, and its own device; alone without it.
+
+    Raises:
+        InputError: If another process of the group has ended before its time.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE, device
@@ -144,6 +148,15 @@ def group_of(device: torch.device) -> Iterator[tuple[Group, torch.device]]:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Group(distributed.get_rank(), size), device
+    except RuntimeError as error:
+        if not any(word in str(error).lower() for word in ("gloo", "nccl", "connection")):
+            raise
+        raise InputError(
+            f"process {distributed.get_rank()} of {size} of this run",
+            "no answer from another one",
+            "all of them",
+            "see what the other one says, and give the same command again to go on",
+        ) from error
     finally:
         distributed.destroy_process_group()
 
