@@ -129,7 +129,8 @@ def test_ray_resumes_what_a_kill_has_stopped_and_leaves_bad_data_alone(place, tm
     watched = replace(place, stage=killed_once(at=4, flag=tmp_path / "killed"))
     jobs[0] = replace(jobs[0], place=watched)
     wrong = replace(place, study=a_study(training={"epochs": 3, "lr": 1e30, "threads": 1}))
-    jobs += [Job(replace(wrong, folder=tmp_path / "wrong"), jobs[0].run, jobs[0].cases)]
+    wrong = replace(wrong, folder=tmp_path / "wrong")
+    jobs += [Job(wrong, wrong.runs()[0], jobs[0].cases)]
     (tmp_path / "wrong").mkdir()
     (tmp_path / "wrong" / "prepared").symlink_to(place.folder / "prepared")
     with pytest.raises(InputError, match="found a loss of"):
