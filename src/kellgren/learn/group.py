@@ -118,7 +118,7 @@ class Group:
             InputError: If the settings ask for it and there are several processes.
         """
         asked = {
-            "training.balance = 'pcgrad'": training.balance == "pcgrad",
+            f"training.balance = '{training.balance}'": training.balance in ("pcgrad", "upgrad"),
             "training.interference": training.interference > 0,
             "training.compile": training.compile,
         }

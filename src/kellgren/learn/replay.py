@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kellgren.learn.backbones import recompute
 from kellgren.learn.dataset import Batch
+from kellgren.learn.group import ALONE, Group
 from kellgren.learn.means import Means
 from kellgren.learn.objective import Learner, Losses
 
@@ -25,20 +26,27 @@ class Replay:
 
     Attributes:
         learner: The network and its objective.
-        batch: Images and grades.
+        batch: Images and grades of the part of a batch that this process computes.
+        group: The processes that share the batch.
+        cases: How many cases all of them have.
         autocast: In which the forward pass runs.
         noise: States of the random generators before it.
     """
 
     learner: Learner
     batch: Batch
+    group: Group
+    cases: int
     autocast: Callable[[], AbstractContextManager[object]]
     noise: States
 
     @classmethod
-    def now(cls, learner: Learner, batch: Batch, means: Means) -> "Replay":
+    def now(
+        cls, learner: Learner, batch: Batch, means: Means, *, group: Group = ALONE, cases: int = 0
+    ) -> "Replay":
         """The batch with the random numbers that come next."""
-        return cls(learner, batch, means.autocast, _states(batch.image.device))
+        noise = _states(batch.image.device)
+        return cls(learner, batch, group, cases or len(batch.kl), means.autocast, noise)
 
     def plain(self) -> "Replay":
         """The same in float32, so that small changes of a loss show."""
@@ -47,8 +55,9 @@ class Replay:
     def losses(self) -> Losses:
         """Each loss by its name, unweighted, with its graph."""
         with self.autocast():
-            logits = self.learner.model(self.batch.image).logits
-        return self.learner.objective.losses(logits, self.batch.kl)
+            own = self.learner.model(self.batch.image).logits
+        logits, kl = self.group.whole(own, self.batch.kl, self.cases)
+        return self.learner.objective.losses(logits, kl)
 
     @torch.no_grad()
     def again(self) -> Losses:

@@ -175,17 +175,9 @@ def train_epoch(
     parameters, watched = list(model.parameters()), Interference(training.interference, training.lr)
     started, sums, n = time.time(), dict.fromkeys(["loss", *objective.weights], 0.0), 0
     for step, (batch, share) in enumerate(knees):
-<<<<<<< HEAD
-        taken = Replay.now(learner, batch, means)
+        taken = Replay.now(learner, batch, means, group=group, cases=share.cases)
         losses = taken.losses()
         watched.look(model.encoder, losses, step, again=taken.plain().again)
-=======
-        with means.autocast():
-            own = model(batch.image).logits
-        logits, kl = group.whole(own, batch.kl, share.cases)
-        losses = objective.losses(logits, kl)
-        watched.look(model.encoder, losses, step)
->>>>>>> 96af195 (Do runs on Ray, as shards of a job array, or several processes a run; say what a study takes before it starts)
         if share.first:
             optimizer.zero_grad()
         objective.backward(losses, share.weight, parameters)
@@ -195,13 +187,9 @@ def train_epoch(
         n += share.cases
         values = torch.stack([objective.joined(losses).detach(), *losses.values()]).tolist()
         for name, value in zip(sums, values, strict=True):
-<<<<<<< HEAD
-            sums[name] += value * len(batch.cases)
+            sums[name] += value * share.cases
         if share.last:
             objective.follow(losses, taken.again)
-=======
-            sums[name] += value * share.cases
->>>>>>> 96af195 (Do runs on Ray, as shards of a job array, or several processes a run; say what a study takes before it starts)
         seen(step, values[0])
     names = {name: name if name == "loss" else f"loss_{name}" for name in sums}
     averages = {names[name]: total / n for name, total in sums.items()}
