@@ -177,7 +177,7 @@ def _line(place: Workplace, run: Run, knees: Knees, weights: int, *, probed: boo
         left,
         epochs,
         seconds,
-        found and found.memory_bytes,
+        found.memory_bytes if found is not None else None,
         0 if state == "done" else disk,
     )
 
