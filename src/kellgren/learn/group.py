@@ -89,7 +89,9 @@ class Group:
         held = [p for p in parameters if p.grad is not None]
         flat = torch.cat([p.grad.reshape(-1) for p in held if p.grad is not None])
         distributed.all_reduce(flat)
-        for parameter, total in zip(held, flat.split([p.numel() for p in held]), strict=True):
+        for parameter, total in zip(
+            held, torch.split(flat, [p.numel() for p in held]), strict=True
+        ):
             parameter.grad = total.view_as(parameter)
 
     def agree(self, epochs: int, where: str) -> None:
@@ -182,7 +184,7 @@ class JointBatchNorm(_BatchNorm):
         own = torch.cat([own_n, own_mean, own_var])
         nothing = torch.zeros_like(own)
         rows = [own if i == self.group.rank else nothing for i in range(self.group.size)]
-        parts = all_reduce(torch.stack(rows))
+        parts: Tensor = all_reduce(torch.stack(rows))  # type: ignore[no-untyped-call]
         counts, (means, variances) = parts[:, :1], parts[:, 1:].chunk(2, dim=1)
         weights, n = counts / counts.sum(), counts.sum()
         mean = (weights * means).sum(0)
