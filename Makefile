@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test check format lock audit clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -31,6 +31,12 @@ check: install ## Format, lint, types and floors, as pre-commit does
 format: install ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+lock: install ## Write requirements.lock, with the hash of every file that pip takes here
+	$(BIN)/python .ci/lock
+
+audit: install ## Ask for known vulnerabilities of the pinned packages
+	$(BIN)/python .ci/audit
 
 clean: ## Remove the environment and all results
 	rm -rf $(VENV) results build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -204,7 +204,7 @@ def test_F20_of_two_files_with_one_name_the_named_one_is_read_and_the_other_told
     path = _side_by_side(tmp_path)
     code, lines = checked(case_of(path), tmp_path)
     assert code == 1
-    assert any("a.nii beside it" in line and "case knee_7" in line for line in lines)
+    assert any("a .nii of its name beside it" in line and "case knee_7" in line for line in lines)
 
 
 def test_F22_a_scan_that_changed_after_preparing_gives_another_store(tmp_path):

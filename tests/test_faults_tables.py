@@ -179,7 +179,9 @@ def test_F23_a_name_that_is_no_text_or_steers_the_terminal_is_written_out(tmp_pa
     code, lines = ended("check", table(folder), "--out", folder / "o", "--deep")
     assert code == 2  # one scan twice
     assert r"caf\udce9" in lines[-1]
-    assert r"caf\udce9" in (folder / "o" / "findings.csv").read_text(encoding="utf-8")
+    written = (folder / "o" / "findings.csv").read_text(encoding="utf-8")
+    assert "cohort.csv, split 'train'" in written
+    assert "caf" not in written
 
 
 def test_T07_one_scan_under_two_names_is_an_error(tmp_path):

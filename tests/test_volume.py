@@ -451,7 +451,7 @@ class TestNrrd:
         ("fields", "expected"),
         [
             ({"space": None, "space directions": None, "space origin": None}, "no space"),
-            ({"space": "scanner-xyz"}, "scanner-xyz"),
+            ({"space": "scanner-xyz"}, "another space"),
             ({"space directions": None}, "space directions"),
             ({"space origin": None}, "singular|origin"),
             ({"space units": ["m", "m", "m"]}, "mm"),
@@ -623,7 +623,7 @@ class TestProtocol:
         [
             ({"description": "SAG_3D_DESS_LEFT", "modality": "MR"}, []),
             ({"description": "", "modality": "MR"}, ["no description"]),
-            ({"description": "COR_T1", "modality": "MR"}, ["COR_T1"]),
+            ({"description": "COR_T1", "modality": "MR"}, ["nothing of 'DESS'"]),
             ({"description": "dess", "modality": "CT"}, ["'CT'"]),
         ],
     )

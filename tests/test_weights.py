@@ -186,7 +186,7 @@ def test_another_depth_or_shortcut_is_refused_with_the_size_that_fits(tmp_path):
             lambda s: s.update({"bn1.bias": torch.ones(3)}),
             r"of another shape \(1\): bn1.bias is \(3,\), not \(64,\)",
         ),
-        (lambda s: s.update(note="hello"), "note, not tensors"),
+        (lambda s: s.update(note="hello"), "note, not plain tensors"),
     ],
 )
 def test_a_file_that_fits_in_part_is_refused_whole_and_by_name(change, said, tmp_path):

@@ -98,7 +98,9 @@ def noise_rows(
             for key, again in scores_under(found.predictions, labels).items():
                 value, ceiling = float(given[key][0]), of_key[key]["ceiling"]
                 row = {**found.keys, "task": key[0], "metric": key[1], "agreement": agreement}
-                row |= {"value": value, "ceiling": ceiling, "share": value / ceiling}
+                # Of one knee or two the ceiling can be 0.
+                share = value / ceiling if ceiling else np.nan
+                row |= {"value": value, "ceiling": ceiling, "share": share}
                 row |= {"ceiling_sd": of_key[key]["sd"], "n": len(kl)}
                 defined = again[~np.isnan(again)]
                 if len(defined):

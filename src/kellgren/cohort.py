@@ -284,11 +284,10 @@ def _twins(cases: Sequence[Case], where: str) -> list[InputError]:
             value = key(case)
             other = case if value is None else seen.setdefault(value, case)
             if other is not case:
-                row = f", whose image is {other.image}" if name == "case id" else ""
                 faults.append(
                     InputError(
                         f"{where}, case {case.case_id}",
-                        f"the same {name} as case {other.case_id}{row}",
+                        f"the same {name} as case {other.case_id}",
                         f"one row a knee, each with its own {name}",
                         "drop or rename one of the two",
                     )

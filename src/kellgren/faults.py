@@ -1,5 +1,11 @@
 """What is said when something that a user brought cannot be used."""
 
+import re
+from collections.abc import Callable
+
+# From a quotation mark that is no apostrophe to its twin, or to the end.
+_QUOTED = re.compile(r"""(?<![A-Za-z0-9])b?(['"])((?:\\.|(?!\1).)*)(?:\1|$)""", re.DOTALL)
+
 
 class InputError(ValueError):
     """A file, table, setting or folder cannot be used; the message is for a tired person.
@@ -26,6 +32,19 @@ class InputError(ValueError):
     def of_case(self, case_id: str) -> "InputError":
         """The same fault, with the case named first."""
         return InputError(f"case {case_id}: {self.where}", self.found, self.needed, self.todo)
+
+
+def unquoted(text: str, *, keep: Callable[[str], bool] = lambda quoted: False) -> str:
+    """What a library says of a file, without what it quotes from it: that may be a name.
+
+    Args:
+        text: The message of an error.
+        keep: Whether a quotation stays.
+
+    >>> unquoted("no 'Rows' after b'Doe^Jane', which can't be", keep=lambda word: word == "Rows")
+    "no 'Rows' after '...', which can't be"
+    """
+    return _QUOTED.sub(lambda found: found[0] if keep(found[2]) else "'...'", text)
 
 
 def printable(text: str) -> str:

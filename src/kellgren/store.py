@@ -310,10 +310,15 @@ def sources_digest(case: Case) -> Record:
         InputError: If a file is missing or cannot be read.
     """
     named = {"image": case.image, "mask": case.segmentation}
-    return {name: _digest_of_source(path) for name, path in named.items() if path is not None}
+    return {name: source_digest(path) for name, path in named.items() if path is not None}
 
 
-def _digest_of_source(path: Path) -> str:
+def source_digest(path: Path) -> str:
+    """Digest of the bytes of a scan or label map, of all files that belong to it.
+
+    Raises:
+        InputError: If a file is missing or cannot be read.
+    """
     files = source_files(path)
     for file in files:
         if not file.is_file():

@@ -149,6 +149,7 @@ class Features:
         with completed(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
+                allow_pickle=False,
                 case_id=self.case_id.astype(str),
                 split=self.split.astype(str),
                 kl=self.kl.astype(np.int64),

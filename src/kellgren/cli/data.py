@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from kellgren.cli.options import Workers
 from kellgren.faults import InputError
 
 app = typer.Typer()
@@ -116,7 +117,7 @@ def check(
     out: Annotated[
         Path | None, typer.Option(help="Folder for tables and, with --deep, contact sheets.")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes at work.", min=1, max=64)] = 1,
+    workers: Workers = 1,
 ) -> None:
     """Look for everything that is wrong with a study file and its knees.
 

@@ -1,5 +1,6 @@
 """Options that several verbs share, and what they stand for."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,17 @@ Out = Annotated[
     Path | None, typer.Option(help="Folder of the study; default results/<name of the study>.")
 ]
 OnDevice = Annotated[Device, typer.Option(help="auto takes a GPU where there is one.")]
+
+
+def _told(workers: int) -> int:
+    cores = len(os.sched_getaffinity(0))
+    if workers > cores:
+        said = f"warning: {workers} workers on {cores} cores wait for each other"
+        typer.echo(f"{said}, and each holds a scan in memory", err=True)
+    return workers
+
+
+Workers = Annotated[int, typer.Option(help="Processes at work.", min=1, max=64, callback=_told)]
 
 
 def workplace_of(study: Path, out: Path | None, device: Device) -> "Workplace":

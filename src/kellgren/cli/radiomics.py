@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from kellgren.cli.options import Device, OnDevice, Out, StudyFile, workplace_of
+from kellgren.cli.options import Device, OnDevice, Out, StudyFile, Workers, workplace_of
 from kellgren.faults import InputError
 
 app = typer.Typer(
@@ -32,7 +32,7 @@ def extract(
     mask_source: Annotated[
         str, typer.Option(help="Who or what drew the masks; noted beside the table.")
     ] = "not stated",
-    workers: Annotated[int, typer.Option(help="Knees measured at once.", min=1, max=64)] = 1,
+    workers: Workers = 1,
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Go on with the other knees after a fault.")
     ] = False,

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kellgren.cli.options import Device, OnDevice, Out, StudyFile, workplace_of, workplaces_of
+from kellgren.cli.options import (
+    Device,
+    OnDevice,
+    Out,
+    StudyFile,
+    Workers,
+    workplace_of,
+    workplaces_of,
+)
 from kellgren.faults import InputError
 
 if TYPE_CHECKING:
@@ -123,7 +131,7 @@ def _run_on_ray(study: Path, out: Path | None, device: Device, address: str) -> 
 def prepare(
     study: StudyFile,
     out: Out = None,
-    workers: Annotated[int, typer.Option(help="Processes at work.", min=1, max=64)] = 1,
+    workers: Workers = 1,
 ) -> None:
     """Bring every scan into the anatomical frame, z-score and resample it, once."""
     from kellgren import engine

@@ -1,8 +1,8 @@
 """What every table of a study file has in common: bounds of values, and no unknown key."""
 
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Grid = tuple[
     Annotated[int, Field(ge=8, le=512)],
@@ -23,3 +23,12 @@ class Settings(BaseModel):
     """A table of a study file; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: Any) -> object:  # noqa: ANN401
+        # The type of `info` is a protocol of pydantic's that cannot be checked at run time.
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
+            raise ValueError("true and false stand for no number or text here")
+        return value

@@ -26,6 +26,8 @@ from kellgren.config.supervision import SUPERVISIONS, Supervision
 from kellgren.config.sweep import Content, variants
 from kellgren.faults import InputError
 
+SIZE_LIMIT = 256 << 10  # bytes of a study file
+
 
 class AnalysisSettings(Settings):
     """How differences are tested, section 3.6.
@@ -135,12 +137,20 @@ def read_studies(path: Path) -> dict[str, Study]:
 
 def _content(path: Path) -> Content:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(SIZE_LIMIT + 1)
+        if len(content) > SIZE_LIMIT:
+            raise ValueError(f"more than {SIZE_LIMIT} bytes")
+        return tomllib.loads(content.decode("utf-8"))
     except FileNotFoundError:
         raise InputError(
             str(path), "no such file", "a study file", "check the path, or copy one from studies/"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise InputError(
+            str(path), "tables or lists in one another without end", "TOML", "correct the file"
+        ) from None
+    except ValueError as error:  # of TOML, of UTF-8, or of a number with thousands of digits
         raise InputError(str(path), str(error), "TOML", "correct the line") from error
 
 

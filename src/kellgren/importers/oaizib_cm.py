@@ -46,6 +46,9 @@ def import_oaizib_cm(
     return Imported(cases, without_grade, _oaizib_notes(cases, without_grade))
 
 
+DIGITS = 9  # of a CMT-ID; the release has three
+
+
 @dataclass(frozen=True)
 class _Knee:
     case_id: str
@@ -93,7 +96,7 @@ def _oaizib_table(path: Path) -> list[_Knee]:
 
 def _oaizib_knee(row: dict[str, str], subject: str, where: str) -> _Knee:
     number = row["CMT-ID"]
-    if not (number.isascii() and number.isdigit() and subject):
+    if not (number.isascii() and number.isdigit() and len(number) <= DIGITS and subject):
         raise InputError(
             where,
             f"CMT-ID {number[:80]!a} of subject {subject[:80]!a}",

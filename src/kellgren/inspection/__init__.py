@@ -46,16 +46,21 @@ class Inspection:
     """All that was found.
 
     Attributes:
-        name: The cohort table.
+        table: The cohort table.
         deep: Whether every voxel was looked at.
         findings: Of the table, the cohort and the cases.
         knees: What is known of each case.
     """
 
-    name: str
+    table: Path
     deep: bool
     findings: tuple[Finding, ...]
     knees: tuple[Knee, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the cohort table."""
+        return self.table.name
 
     @property
     def exit_code(self) -> int:
@@ -117,10 +122,10 @@ class Inspection:
         return f"{self.name}: {len(self.knees)} knees, {state} ({looked})"
 
     def write(self, folder: Path) -> None:
-        """Write `cases.csv`, `findings.csv` and `check.json`."""
+        """Write `cases.csv`, `findings.csv` and `check.json`; they name no file of a case."""
         write_csv(folder / "cases.csv", self.cases())
         columns = [field.name for field in fields(Finding)]
-        found = pd.DataFrame([vars(f) for f in self.findings], columns=columns)
+        found = pd.DataFrame([vars(f) for f in self._handed_on()], columns=columns)
         write_csv(folder / "findings.csv", found)
         self.write_json(folder / "check.json")
 
@@ -128,10 +133,14 @@ class Inspection:
         """Write summary, findings and cases as one JSON file."""
         content = self.summary() | {
             "exit_code": self.exit_code,
-            "findings_listed": [vars(finding) for finding in self.findings],
+            "findings_listed": [vars(finding) for finding in self._handed_on()],
             "cases_listed": _records(self.cases()),
         }
         write_json(path, content)
+
+    def _handed_on(self) -> list[Finding]:
+        cases = {knee.case.case_id: knee.case for knee in self.knees}
+        return [f.handed_on(self.table, cases.get(f.case_id)) for f in self.findings]
 
 
 RANGED = (
@@ -176,7 +185,7 @@ def inspect_cohort(
             progress(len(knees), len(cases))
     findings += [finding for knee in knees for finding in knee.findings]
     findings += [*same_voxels(knees), *near_duplicates(knees)] if deep else same_files(cases)
-    return Inspection(table.name, deep, tuple(findings), tuple(knees))
+    return Inspection(table, deep, tuple(findings), tuple(knees))
 
 
 def _counted(n: int, name: str) -> str:

@@ -1,11 +1,14 @@
 """What is wrong with a cohort, as records: how grave, which case, and what to do about it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from kellgren.faults import InputError
+from kellgren.cohort import Case
+from kellgren.faults import InputError, printable
 
 SEVERITIES = ("error", "warning", "note")
+PATH_COLUMNS = (", image", ", segmentation")  # the end of `where` where such a cell is at fault
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,26 @@ class Finding:
     def of(cls, fault: InputError, kind: str, *, case_id: str = "") -> "Finding":
         """The error that a refusal is."""
         return cls("error", kind, case_id, fault.where, fault.found, fault.needed, fault.todo)
+
+    def handed_on(self, table: Path, case: Case | None) -> "Finding":
+        """The same without paths, which may hold names of patients: a file is called by its column.
+
+        Args:
+            table: The cohort table, of which the name stays.
+            case: The row that is meant; None for the cohort as a whole.
+        """
+        where, found = self.where, self.found
+        if case is None:
+            for folder in (str(table), printable(str(table))):  # a refusal has it written out
+                where = where.replace(folder, table.name)
+            if where.endswith(PATH_COLUMNS):
+                found = "a path of another kind"
+        else:
+            of_mask = self.kind == "mask" or where == str(case.segmentation)
+            where = "segmentation" if of_mask else "image"
+            for name, path in (("image", case.image), ("segmentation", case.segmentation)):
+                found = found.replace(f"'{path}'", name)
+        return replace(self, where=where, found=found)
 
     def __str__(self) -> str:
         case = f"case {self.case_id}: " if self.case_id else ""

@@ -170,10 +170,11 @@ def _mask_alone(case: Case) -> list[Finding]:
 def _neighbours(case: Case) -> list[Finding]:
     """Other programs read x.nii where x.nii.gz was asked for."""
     name = case.image.name
-    twin = case.image.with_name(name[:-3] if name.endswith(".nii.gz") else name + ".gz")
+    packed = name.endswith(".nii.gz")
+    twin = case.image.with_name(name[:-3] if packed else name + ".gz")
     if not (".nii" in name and os.path.exists(twin)):
         return []
-    found, needed = f"{twin.name} beside it", "one of the two"
+    found, needed = f"a {'.nii' if packed else '.nii.gz'} of its name beside it", "one of the two"
     todo = "kellgren reads the one that is named; remove the other, for other programs do not"
     return [Finding("warning", "twin-name", case.case_id, str(case.image), found, needed, todo)]
 

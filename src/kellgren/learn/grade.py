@@ -20,6 +20,7 @@ from kellgren.learn.model import load_model, preparation_of, settings_of, tasks_
 from kellgren.learn.train import deterministic
 from kellgren.preparation import network_input
 from kellgren.runs import Run
+from kellgren.store import source_digest
 from kellgren.volume import (
     Scan,
     dess_warnings,
@@ -64,7 +65,7 @@ def grade_scan(
             )
     summary = {
         "notice": NOTICE,
-        "scan": path.name,
+        "scan": source_digest(path),  # its name may be that of the patient
         "spacing_mm": [round(float(s), 4) for s in scan.spacing_mm],
         "shape_dhw": list(scan.voxels.shape),
         "side": side,

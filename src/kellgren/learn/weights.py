@@ -6,7 +6,7 @@ they hold.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from kellgren.learn.backbones.m3t import M3T, M3T_SIZES
 from kellgren.learn.backbones.nnmamba import NnMamba
 from kellgren.learn.backbones.residual import DEPTHS, Bottleneck, ResidualNet, ResidualSize
 from kellgren.learn.backbones.resnet3d import RESNET3D_SIZES, ResNet3D
+from kellgren.learn.weight_file import check_size, is_plain
 
 COLOURS = 3
 SHOWN = 6
+SHOWN_LETTERS = 80
 
 Tensors = dict[str, Shaped[Tensor, "..."]]
 
@@ -155,9 +157,10 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file of weights.
 
     Raises:
-        InputError: If there is no such file.
+        InputError: If there is no such file, or it is larger than weights are, see `check_size`.
     """
     try:
+        check_size(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -181,7 +184,7 @@ def residual_size(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> ResidualSize 
     )
     bottleneck = "layer1.0.conv3.weight" in tensors
     depths = [d for d, (b, n) in DEPTHS.items() if n == blocks and (b is Bottleneck) == bottleneck]
-    if not depths or "conv1.weight" not in tensors:
+    if not depths or "conv1.weight" not in tensors or tensors["conv1.weight"].ndim == 0:
         return None
     shortcut = any(".downsample." in name for name in tensors)
     width = tensors["conv1.weight"].shape[0]
@@ -192,9 +195,9 @@ def _state_of(path: Path, content: object) -> Tensors:
     nested = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(nested, Mapping) or not nested:
         raise _unlike(path, f"a {type(nested).__name__} without tensors", "names and tensors")
-    others = [name for name, value in nested.items() if not isinstance(value, Tensor)]
+    others = [n for n, t in nested.items() if not (isinstance(n, str) and is_plain(t))]
     if others:
-        raise _unlike(path, f"{_shown(others)}, not tensors", "names and tensors alone")
+        raise _unlike(path, f"{_shown(others)}, not plain tensors", "names and tensors alone")
     tensors = {_bare(str(name)): tensor for name, tensor in nested.items()}
     if len(tensors) < len(nested):
         raise _unlike(path, "a tensor twice, with and without a prefix", "each tensor once")
@@ -252,7 +255,9 @@ def _adapt_colours(given: Tensors, wanted: Mapping[str, Shaped[Tensor, "..."]]) 
     """
     name = "conv1.weight"
     channels = wanted[name].shape[1]
-    if name not in given or given[name].shape[1] != COLOURS or channels == COLOURS:
+    if name not in given or given[name].ndim != wanted[name].ndim:
+        return ()
+    if given[name].shape[1] != COLOURS or channels == COLOURS:
         return ()
     given[name] = _spread(given[name].float(), channels)
     return (f"{name}: the mean of {COLOURS} colours, spread over {channels} channels",)
@@ -305,9 +310,11 @@ def _counters(
     return {name: torch.tensor(0) for name in counters}
 
 
-def _shown(names: list[str]) -> str:
+def _shown(names: Sequence[object]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(str(name) for name in names[:SHOWN]) + more
+    # A key need not be text, and the text of a key of another kind can be without end.
+    texts = [name if isinstance(name, str) else type(name).__name__ for name in names[:SHOWN]]
+    return ", ".join(text[:SHOWN_LETTERS] for text in texts) + more
 
 
 def _unlike(

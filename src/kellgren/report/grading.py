@@ -47,7 +47,7 @@ def picture(summary: dict[str, Any], views: Sequence[View]) -> Figure:
         axes[-1, 2].set_xlabel("KL grade")
         title = printable(f"{summary['scan']}: {_verdict(summary['mean'])}")
         place = (0.06, 1 - 0.2 / height)
-        figure.text(*place, title, fontsize=9, weight="bold", va="center", parse_math=False)
+        figure.text(*place, title, fontsize=9, weight="bold", va="center")
         figure.text(0.06, 0.1 / height, NOTICE, fontsize=SMALL, color=MUTED)
     return figure
 

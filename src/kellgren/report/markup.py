@@ -43,10 +43,13 @@ LATEX_SPECIALS = str.maketrans(
         "”": "''",
         "’": "'",
         "\u00a0": "~",
+        "\n": " ",
+        "\r": " ",
     }
 )
 MARKDOWN_SPECIALS = str.maketrans(
-    {c: f"\\{c}" for c in "\\`*_[]|~#"} | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " "}
+    {c: f"\\{c}" for c in "\\`*_[]|~#"}
+    | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "\n": " ", "\r": " "}
 )
 LATEX_NEEDS = "% needs \\usepackage{booktabs,graphicx,xcolor}"
 

@@ -143,7 +143,7 @@ def _reader(path: Path) -> Callable[[Path], Raster]:
         read_file_head(path)  # says what is wrong
     raise InputError(
         str(path),
-        f"the name '{path.name}'",
+        "a name that tells no format",
         f"a name that ends in {', '.join(FORMATS)}, or the folder of a DICOM series",
         "convert the scan, or give the folder of its slices",
     )

@@ -3,9 +3,10 @@
 import zipfile
 import zlib
 from collections.abc import Iterator
+from lzma import LZMAError
 from pathlib import Path
 
-from kellgren.faults import InputError
+from kellgren.faults import InputError, unquoted
 from kellgren.volume.inflate import SIZE_LIMIT
 
 MEMBER_LIMIT = 10_000
@@ -31,14 +32,17 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
                 yield _plain(info.filename), archive.read(info)
     except FileNotFoundError:
         raise InputError(str(path), "no such file", "a zip archive", "check the path") from None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, LZMAError) as error:
         raise InputError(
-            str(path), f"a damaged archive ({error})", "a whole zip archive", "copy it again"
+            str(path),
+            f"a damaged archive ({unquoted(str(error))})",
+            "a whole zip archive",
+            "copy it again",
         ) from error
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed otherwise
         raise InputError(
             str(path),
-            f"an archive that cannot be opened ({error})",
+            f"an archive that cannot be opened ({unquoted(str(error))})",
             "a plain zip archive",
             "unpack it, and give the folder",
         ) from error

@@ -22,6 +22,8 @@ SPACES: dict[str, tuple[int, int, int]] = {
     "lps": (-1, -1, 1),
 }
 
+ENCODINGS = ("txt", "text", "ascii", "hex", "bz2", "bzip2")  # of the format, but not read
+
 _EXPORT = "save it again as a 3-D NRRD with its space, raw or gzip"
 
 NrrdHeader = dict[str, Any]  # pynrrd parses each field into its own type
@@ -29,6 +31,8 @@ NrrdHeader = dict[str, Any]  # pynrrd parses each field into its own type
 
 def read_nrrd(path: Path) -> Raster:
     """Read `.nrrd` or `.nhdr`.
+
+    What a message quotes of a header is a word of the format: a field may hold a name.
 
     Raises:
         InputError: If the file is damaged, has no named space or no direction of an axis, or is
@@ -56,7 +60,7 @@ def _header(path: Path) -> tuple[NrrdHeader, bytes]:
         header = dict(nrrd.read_header(stream))
     except Exception as error:  # pynrrd lets errors of NumPy and of text decoding through
         raise InputError(
-            str(path), f"no NRRD header ({error})", "an NRRD file", "check the file"
+            str(path), f"no NRRD header ({type(error).__name__})", "an NRRD file", "check the file"
         ) from error
     return header, stream.read()
 
@@ -71,7 +75,7 @@ def _dtype(path: Path, header: NrrdHeader) -> np.dtype[Any]:
     except Exception as error:  # KeyError for an unknown type, NRRDError for a missing endian
         raise InputError(
             str(path),
-            f"voxels of the type {header.get('type')!r} ({error})",
+            "voxels of an unknown type, or in no stated order of bytes",
             "one real number a voxel",
             _EXPORT,
         ) from error
@@ -94,13 +98,13 @@ def _affine(path: Path, header: NrrdHeader) -> Float64[np.ndarray, "4 4"]:
     if space not in SPACES:
         raise InputError(
             str(path),
-            f"the space '{space}'" if space else "no space",
+            "another space" if space else "no space",
             f"one of {sorted(SPACES)}",
             _EXPORT,
         )
     units = [str(unit).strip('"') for unit in header.get("space units", [])]
     if any(unit not in ("mm", "") for unit in units):
-        raise InputError(str(path), f"lengths in {units}", "lengths in mm", "convert them to mm")
+        raise InputError(str(path), "lengths in other units", "lengths in mm", "convert them to mm")
     directions = np.asarray(header.get("space directions", ()), dtype=np.float64)
     origin = np.asarray(header.get("space origin", np.full(3, np.nan)), dtype=np.float64)
     if directions.shape != (3, 3) or origin.shape != (3,):
@@ -120,10 +124,10 @@ def _data_file(path: Path, header: NrrdHeader) -> Path | None:
     if name is None:
         return None
     beside = path.parent / str(name)
-    if Path(str(name)).name != str(name) or not beside.is_file():
+    if Path(str(name)).name != str(name) or beside.is_symlink() or not beside.is_file():
         raise InputError(
             str(path),
-            f"its voxels in {str(name)[:80]!a}",
+            "its voxels in another folder, behind a link, in several files or nowhere",
             "one file in the same folder",
             "save it as one .nrrd file",
         )
@@ -139,7 +143,8 @@ def _decoded(path: Path, header: NrrdHeader, packed: bytes, size: int) -> tuple[
     if encoding in ("gzip", "gz"):
         return inflate(path, packed, declared=lambda _: size)
     if encoding != "raw":
-        raise InputError(str(path), f"the encoding '{encoding}'", "raw or gzip", _EXPORT)
+        named = f"the encoding '{encoding}'" if encoding in ENCODINGS else "an unknown encoding"
+        raise InputError(str(path), named, "raw or gzip", _EXPORT)
     if len(packed) != size:
         raise InputError(
             str(path),

@@ -12,6 +12,8 @@ _AXIS_NAMES = ("right to left", "top to bottom", "front to back")
 def dess_warnings(scan: Scan) -> list[str]:
     """Plain sentences on how the scan differs from the 3-D DESS of the OAI; empty if it does not.
 
+    None repeats the description, into which a person may have typed a name.
+
     Spacing may be up to twice or down to half the protocol's, and the field of view 0.6 to 1.5
     times; these bounds are our choice.
     """
@@ -51,7 +53,7 @@ def _of_series(scan: Scan) -> list[str]:
     if scan.description == "":
         warnings.append("The series has no description, so nothing says that it is a DESS scan.")
     elif scan.description is not None and "dess" not in scan.description.lower():
-        warnings.append(f"The series is called '{scan.description}': this is not a DESS scan.")
+        warnings.append("The description says nothing of 'DESS': this is not a DESS scan.")
     if scan.burned_in:
         warnings.append("The series says that text is burned into its pixels: look at it first.")
     return warnings

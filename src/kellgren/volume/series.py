@@ -14,11 +14,12 @@ from pathlib import Path
 import highdicom
 import numpy as np
 import pydicom
+from pydicom.datadict import tag_for_keyword
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.pixels.decoders.base import get_decoder
 
-from kellgren.faults import InputError
+from kellgren.faults import InputError, unquoted
 from kellgren.volume.archive import members
 from kellgren.volume.frame import Raster, check_geometry
 
@@ -192,8 +193,7 @@ def _check_series(folder: Path, slices: list[_Slice]) -> None:
         members.setdefault(found.series, []).append(found)
     if len(members) > 1:
         listed = ", ".join(
-            f"series {same[0].number} '{same[0].description}' ({len(same)} files)"
-            for same in members.values()
+            f"number {same[0].number or 'unknown'} ({len(same)} files)" for same in members.values()
         )
         raise InputError(
             str(folder),
@@ -271,13 +271,18 @@ def _volume(folder: Path, slices: list[_Slice]) -> highdicom.Volume:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    said = _plain(f"{type(error).__name__}: {error}", length=300)
+    said = _plain(f"{type(error).__name__}: {unquoted(str(error), keep=_is_keyword)}", length=300)
     return InputError(
         str(path),
         f"a DICOM series that cannot be read ({said})",
         "one complete series of undamaged slices at even distances",
         "export the series again",
     )
+
+
+def _is_keyword(text: str) -> bool:
+    """Whether it names an element of DICOM, and so is no value of one."""
+    return tag_for_keyword(text) is not None
 
 
 def _plain(text: str, *, length: int = _DESCRIPTION_LENGTH) -> str:

@@ -208,7 +208,7 @@ def _write(
     muted: bool = False,
     rotation: float = 0.0,
 ) -> None:
-    """Text at a place in inches; never read as mathematics, since it may be a case id."""
+    """Text at a place in inches."""
     width, height = figure.get_size_inches()
     figure.text(
         x / width,
@@ -217,7 +217,6 @@ def _write(
         ha=align,
         va="center",
         rotation=rotation,
-        parse_math=False,
         fontsize=7.5 if bold else SMALL,
         weight="bold" if bold else "normal",
         color=MUTED if muted else INK,

@@ -52,8 +52,6 @@ def strata(result: StudyResult) -> Figure | None:
             _panel(axis, table[table["backbone"] == backbone], named)
             axis.set_xlabel("AUC of OA", labelpad=2)
         axes[0, 0].set_yticks(range(len(named)), [_label(table, *name) for name in named])
-        for label in axes[0, 0].get_yticklabels():
-            label.set_parse_math(False)
         axes[0, 0].set_ylim(len(named) - 0.5, -0.5)
         axes[0, 0].set_xlim(right=1.02)
         legend_below(figure, _handles(table))

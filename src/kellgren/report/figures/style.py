@@ -41,6 +41,7 @@ STYLE: "dict[RcKeyType, Any]" = {  # matplotlib's own settings take values of ma
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
     "text.color": INK,
+    "text.parse_math": False,  # a name with two "$" is a name
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.major.width": 0.6,
