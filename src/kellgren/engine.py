@@ -5,7 +5,7 @@ Every step does what is missing, so runs may as well be done elsewhere; see `kel
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,11 @@ from typing import Any
 
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 
 from kellgren.cohort import Case, read_cohort, summary, write_cohort
 from kellgren.config import BackboneSettings, Study
 from kellgren.faults import InputError
+from kellgren.files import swept
 from kellgren.importers import import_oaizib_cm
 from kellgren.learn.backbones import build_encoder
 from kellgren.learn.controls import control
@@ -26,6 +26,7 @@ from kellgren.learn.group import ALONE, Group
 from kellgren.learn.predict import predict
 from kellgren.learn.train import Step, train
 from kellgren.learn.weights import check_weights
+from kellgren.lease import alone
 from kellgren.phantom import write_release
 from kellgren.progress import Advance, Stage, silent
 from kellgren.radiomics.benchmark import NEEDS_NO_FEATURES, SYSTEMS
@@ -102,7 +103,8 @@ class Workplace:
             return read_cohort(self.study.cohort.table)
         assert phantom is not None  # the study file has one or the other
         release, table = self.folder / "phantom", self.folder / "cohort.csv"
-        with self.stage("make synthetic knees", phantom.train + phantom.test) as advance:
+        knees = phantom.train + phantom.test
+        with _working(self, release, "make synthetic knees", knees, patient=True) as advance:
             write_release(
                 release,
                 train=phantom.train,
@@ -113,7 +115,8 @@ class Workplace:
                 agreement=phantom.agreement,
                 progress=lambda done, total: advance(done, f"{done} knees"),
             )
-        write_cohort(table, import_oaizib_cm(release).cases)
+            swept(self.folder.iterdir())
+            write_cohort(table, import_oaizib_cm(release).cases)
         return read_cohort(table)
 
     def truth(self) -> Truth | None:
@@ -148,7 +151,7 @@ def prepare(place: Workplace, cases: Sequence[Case], *, workers: int = 1) -> Non
 
 def _prepare(place: Workplace, store: Store, cases: Sequence[Case], *, workers: int = 1) -> None:
     title = f"prepare {'x'.join(str(n) for n in store.grid)}"
-    with place.stage(title, len(cases)) as advance:
+    with _working(place, store.folder, title, len(cases), patient=True) as advance:
         store.prepare_all(
             cases,
             progress=lambda done, total: advance(done, f"{done} knees"),
@@ -161,8 +164,9 @@ def train_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
     training, backbone = place.study.training, place.settings(run.backbone)
     knees = [case for case in cases if case.split == "train"]
     steps = math.ceil(len(knees) / training.batch_size) * training.epochs
-    lock = _locked(run) if place.group.leads else nullcontext()
-    with lock, place.stage(f"train {run.name}", steps) as advance:
+    title = f"train {run.name}"
+    leading = _working(place, run.folder, title, steps) if place.group.leads else None
+    with leading or place.stage(title, steps) as advance:
         train(
             run,
             place.store(run.backbone),
@@ -178,7 +182,7 @@ def train_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
 
 def predict_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
     """Predict both splits with one run."""
-    with _locked(run), place.stage(f"predict {run.name}", 1) as advance:
+    with _working(place, run.folder, f"predict {run.name}", 1) as advance:
         predict(run, place.store(run.backbone), cases, device=place.device)
         advance(1, "")
 
@@ -189,7 +193,7 @@ def explain_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
     test = [case for case in cases if case.split == "test"]
     chosen = exemplar_cases(store, test, wanted=settings.exemplars)
     for verb, work in {"explain": explain, "control": control}.items():
-        with _locked(run), place.stage(f"{verb} {run.name}", len(test)) as advance:
+        with _working(place, run.folder, f"{verb} {run.name}", len(test)) as advance:
             work(
                 run,
                 store,
@@ -229,7 +233,7 @@ def fit_radiomics(place: Workplace, cases: Sequence[Case]) -> None:
     if any(looked_at.settings.reads_scans(run.backbone) for run in runs):
         _prepare(place, looked_at.store, cases)
     for run in runs:
-        with _locked(run), place.stage(f"fit {run.name}", 100) as advance:
+        with _working(place, run.folder, f"fit {run.name}", 100) as advance:
             fit_run(run, SYSTEMS[run.backbone], looked_at, watch=advance)
 
 
@@ -243,7 +247,7 @@ STEPS = {"train": train_run, "predict": predict_run, "explain": explain_run}
 def analyze_study(place: Workplace, cases: Sequence[Case]) -> StudyResult:
     """Analyse the planned runs and write the tables to `study/`."""
     study = place.study
-    with place.stage("analyze", 1) as advance:
+    with _working(place, place.folder / "study", "analyze", 1, patient=True) as advance:
         result = analyze(
             [*place.runs(), *place.radiomics_runs()],
             settings=study.analysis,
@@ -312,20 +316,34 @@ def _place_and_note(step: Step) -> tuple[int, str]:
 
 
 @contextmanager
-def _locked(run: Run) -> Iterator[None]:
-    """One process a run: a second one is refused."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run.folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise InputError(
-            str(run.folder),
-            "another process at work in it",
-            "one process a run",
-            "wait for the other one, or stop it",
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+def _working(
+    place: Workplace, folder: Path, title: str, total: int, *, patient: bool = False
+) -> Iterator[Advance]:
+    """A stage in a folder where this process works alone, and stops if another has taken it over.
+
+    A second process is refused, or waits where it is to use what the first one makes.
+    """
+    with alone(folder, patient=patient) as still, place.stage(title, total) as advance:
+
+        def go_on(done: int, note: str) -> None:
+            still()
+            advance(done, note)
+
+        try:
+            yield go_on
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise InputError(
+                title,
+                f"too little memory on {place.device} ({error})",
+                "memory for a batch of knees",
+                "in [training] set checkpoint = true, or halve batch_size and double accumulate, or"
+                " take a smaller grid, and give another --out",
+            ) from error
+
+
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Whether numpy, torch on a GPU or torch on the CPU found no memory."""
+    known = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, known) or "DefaultCPUAllocator" in str(error)

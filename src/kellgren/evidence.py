@@ -33,7 +33,7 @@ from kellgren.faults import InputError
 from kellgren.labels import oa_from_kl
 from kellgren.results import bounds_of
 from kellgren.runs import Run
-from kellgren.tables import Features, Predictions, family, has_split, read_overlaps
+from kellgren.tables import Features, Predictions, family, has_split, read_log, read_overlaps
 
 Row = dict[str, Any]  # one row of a table: cells of many types
 GEOMETRY_RESAMPLES = 2000
@@ -278,7 +278,7 @@ def interference_rows(found: Evidence) -> list[Row]:
     """How the gradients of the two heads agreed, by epoch and stage; none where nobody looked."""
     if not found.run.log.exists():
         return []
-    log = pd.read_csv(found.run.log)
+    log = read_log(found.run.log)
     stages = [c.removeprefix("cosine_") for c in log.columns if c.startswith("cosine_")]
     return [
         {**found.keys, "epoch": int(row["epoch"]), "stage": stage}

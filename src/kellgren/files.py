@@ -2,11 +2,12 @@
 
 import json
 import os
+import secrets
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +16,70 @@ from numpy.lib.npyio import NpzFile
 
 from kellgren.faults import InputError
 
+_UNFINISHED = ".unfinished-"
+
 
 @contextmanager
 def completed(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; `path` appears only if the block succeeds.
 
     The temporary file stands in the same folder and keeps the suffixes of `path`, because some
-    writers choose their format by them. It is removed where the block fails.
+    writers choose their format by them. It is removed where the block fails; that of a process
+    that was killed stays until `swept`.
+
+    Raises:
+        InputError: If the disk is full, fails or may not be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = _beside(path)
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _fsync_folder(path.parent)
+        with writable(path):
+            make_folder(path.parent)
+            yield temporary
+            _fsync(temporary)
+            temporary.replace(path)
+            _fsync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Around whatever changes a file or folder: what the disk refuses is told with its name.
+
+    Raises:
+        InputError: If the disk is full, fails or may not be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            str(path),
+            f"a file or folder that cannot be written ({error.strerror or error})",
+            "a disk with room that may be written to",
+            "see to it and give the same command again; what is finished is kept",
+        ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that a loss of power does not take them away again.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _fsync(folder.parent)
+
+
+def swept(paths: Iterable[Path]) -> None:
+    """Remove those that killed processes left half-written; nobody else may write there now."""
+    for path in paths:
+        if path.name.startswith(_UNFINISHED) and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name.startswith(_UNFINISHED):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -40,16 +87,19 @@ def completed_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; `path` appears, whole, only if the block succeeds.
 
     Raises:
-        InputError: If something stands at `path` already.
+        InputError: If something stands at `path` already, or the disk refuses.
     """
     if path.exists():
         raise InputError(str(path), "something there", "a new folder", "name or remove it")
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    temporary.mkdir(parents=True)
+    temporary = _beside(path)
     try:
-        yield temporary
-        temporary.replace(path)
-        _fsync_folder(path.parent)
+        with writable(path):
+            make_folder(temporary)
+            yield temporary
+            for part in [*temporary.rglob("*"), temporary]:
+                _fsync(part)
+            temporary.replace(path)
+            _fsync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -88,6 +138,16 @@ def arrays_of(path: Path, *, todo: str) -> Iterator[NpzFile]:
             yield arrays
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole.
+
+    Safetensors, too, are written from memory: its own writer makes a temporary file that nobody
+    else on the machine may read, and leaves it where the process is killed.
+    """
+    with completed(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole, as UTF-8 with Unix line ends."""
     with completed(path) as temporary:
@@ -106,7 +166,12 @@ def digest_of(content: object) -> str:
     True
     """
     text = json.dumps(content, sort_keys=True, allow_nan=False)
-    return xxhash.xxh3_64_hexdigest(text.encode())
+    return digest_of_bytes(text.encode())
+
+
+def digest_of_bytes(content: bytes) -> str:
+    """Digest of the bytes of a file that is still in memory."""
+    return xxhash.xxh3_64_hexdigest(content)
 
 
 def digest_of_file(path: Path) -> str:
@@ -118,8 +183,13 @@ def digest_of_file(path: Path) -> str:
     return state.hexdigest()
 
 
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{_UNFINISHED}{secrets.token_hex(4)}-{path.name}")
+
+
+def _fsync(path: Path) -> None:
+    """Wait until a file or the entries of a folder are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -9,6 +9,8 @@ from typing import Any
 from kellgren.faults import InputError
 from kellgren.files import readable
 
+# Goes up whenever a run folder cannot be read by the version before.
+SCHEMA = 1
 RUN_NAME = re.compile(r"(?P<backbone>[a-z0-9_]+)-(?P<supervision>[a-z0-9_]+)-s(?P<seed>\d+)")
 
 
@@ -90,6 +92,11 @@ class Run:
         return self.folder / "last.safetensors"
 
     @property
+    def earlier_checkpoint(self) -> Path:
+        """`earlier.safetensors`: the checkpoint before the last; removed at the end."""
+        return self.folder / "earlier.safetensors"
+
+    @property
     def weights(self) -> Path:
         """`weights.safetensors`: the weights after the last epoch."""
         return self.folder / "weights.safetensors"
@@ -143,10 +150,23 @@ class Run:
         """Content of `run.json`; empty where the run was made elsewhere and has none.
 
         Raises:
-            InputError: If the file is damaged.
+            InputError: If the file is damaged, or of another schema.
         """
         if not self.settings_file.exists():
             return {}
         with readable(self.settings_file, todo="train the run again"):
             content: dict[str, Any] = json.loads(self.settings_file.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError(f"a {type(content).__name__}, not an object")
+        _refuse_newer(self.settings_file, content.get("schema", SCHEMA))
         return content
+
+
+def _refuse_newer(path: Path, schema: object) -> None:
+    if schema != SCHEMA:
+        raise InputError(
+            str(path),
+            f"a run of schema {schema}",
+            f"schema {SCHEMA}, the one that this version reads",
+            "use the version of kellgren that made it",
+        )

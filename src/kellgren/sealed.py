@@ -13,10 +13,10 @@ import numpy as np
 import xxhash
 from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from kellgren.faults import InputError
-from kellgren.files import completed, digest_of
+from kellgren.files import digest_of, write_bytes
 
 Tensors = dict[str, Shaped[np.ndarray, "..."]]
 Record = dict[str, Any]  # any JSON values
@@ -43,8 +43,7 @@ def write_sealed(path: Path, tensors: Tensors, record: Record) -> None:
     seal = digest_of([record, digests])
     # One entry: safetensors writes several in no fixed order, and equal files should be equal.
     sealed = json.dumps({"record": record, "digests": digests, "seal": seal})
-    with completed(path) as temporary:
-        save_file(tensors, temporary, metadata={"sealed": sealed})
+    write_bytes(path, save(tensors, metadata={"sealed": sealed}))
 
 
 def read_sealed(path: Path, *, todo: str, names: Sequence[str] | None = None) -> Sealed:

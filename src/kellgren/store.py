@@ -1,11 +1,10 @@
 """Prepared volumes on disk: one safetensors file a knee, whole or absent, checked on every read."""
 
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from kellgren.volume import (
     share_of,
     source_files,
 )
+from kellgren.workers import HANG_S, killed, pool_of
 
 SCHEMA = 2
 _AGAIN = "run prepare again"
@@ -268,22 +268,33 @@ class Store:
             for case in cases:
                 yield case.case_id, _fault_of(self, case)
             return
-        # Not forked: a fork of a process that runs threads can hang.
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with pool_of(workers) as pool:
             waiting = {pool.submit(_fault_of, self, case): case.case_id for case in cases}
             try:
-                for done in as_completed(waiting):
-                    fault = done.result()
-                    yield waiting.pop(done), fault
+                while waiting:
+                    ended = wait(waiting, timeout=HANG_S, return_when=FIRST_COMPLETED).done
+                    if not ended:
+                        raise _stopped(waiting.values(), workers, f"no answer for {HANG_S:g} s")
+                    for done in ended:
+                        fault = done.result()
+                        yield waiting.pop(done), fault
             except BrokenProcessPool as error:
-                raise InputError(
-                    f"preparing {', '.join(sorted(waiting.values())[:workers])} or another case",
-                    "a worker that was killed, as happens where memory runs out",
-                    "memory for one scan a worker",
-                    "use fewer workers",
-                ) from error
+                found = "a worker that was killed, as happens where memory runs out"
+                raise _stopped(waiting.values(), workers, found) from error
+            except BaseException:
+                killed(pool)
+                raise
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _stopped(waiting: Iterable[str], workers: int, found: str) -> InputError:
+    return InputError(
+        f"preparing {', '.join(sorted(waiting)[:workers])} or another case",
+        found,
+        "memory for one scan a worker, and a disk that answers",
+        "use fewer workers, or see to the disk; what is prepared is kept",
+    )
 
 
 def _fault_of(store: Store, case: Case) -> InputError | None:

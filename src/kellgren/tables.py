@@ -1,6 +1,8 @@
 """What stands in a run folder, read into records: predictions, features, saliency overlaps."""
 
+import logging
 from dataclasses import dataclass, fields
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from kellgren.files import arrays_of, completed, readable
 from kellgren.labels import KL_GRADES, grade_log_odds, oa_log_odds
 from kellgren.sheets import is_formula
 
+_log = logging.getLogger(__name__)
 LOGIT_KL = [f"logit_kl_{k}" for k in range(KL_GRADES)]
 PROB_KL = [f"prob_kl_{k}" for k in range(KL_GRADES)]
 
@@ -184,6 +187,20 @@ def read_overlaps(path: Path) -> pd.DataFrame:
             str(path), f"the columns {list(table.columns)}", f"{needed}", f"add {missing}"
         )
     return table
+
+
+def read_log(path: Path) -> pd.DataFrame:
+    """Read `log.csv`; a last line that was cut off is left out, with a warning.
+
+    Raises:
+        InputError: If it is no table.
+    """
+    with readable(path, todo="remove it; the log is not needed, but for pictures of training"):
+        text = path.read_text(encoding="utf-8")
+        whole, end, rest = text.rpartition("\n")
+        if rest:
+            _log.warning("%s: its last line was cut off and is left out", path)
+        return pd.read_csv(StringIO(whole + end))
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

@@ -8,6 +8,7 @@ from io import TextIOWrapper
 import typer
 
 from kellgren.cli import data, progression, radiomics, scan, share, study
+from kellgren.cli.signals import stop_on_signals
 from kellgren.faults import InputError
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
     logging.basicConfig(format="%(message)s")
     logging.getLogger("kellgren").setLevel(logging.INFO)
+    stop_on_signals()
     try:
         app()
     except InputError as error:

@@ -1,11 +1,9 @@
 """A whole cohort, looked at before any work: every fault at once, and what the knees are like."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from kellgren.inspection.leakage import (
     same_voxels,
 )
 from kellgren.tables import write_csv
+from kellgren.workers import pool_of
 
 __all__ = [
     "Estimate",
@@ -189,7 +188,7 @@ def _looked(one: Callable[[Case], Knee], cases: Sequence[Case], workers: int) ->
         yield from map(one, cases)
         return
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with pool_of(workers) as pool:
             yield from pool.map(one, cases)
     except BrokenProcessPool as error:
         raise InputError(

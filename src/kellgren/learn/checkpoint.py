@@ -1,20 +1,24 @@
-"""Where training can be taken up again: weights, optimizer and log after the last whole epoch."""
+"""Where training can be taken up again: weights, optimizer and log after the last whole epoch.
 
-import json
+The checkpoint before the last is kept, too: should a disk damage the last one, training goes on
+from there and ends with the same bits.
+"""
+
+import logging
 from collections.abc import Mapping
 
 import pandas as pd
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from kellgren.faults import InputError
-from kellgren.files import completed
+from kellgren.files import writable
 from kellgren.learn.objective import Learner
 from kellgren.runs import Run
+from kellgren.sealed import Sealed, read_sealed, write_sealed
 from kellgren.tables import write_csv
 
+_log = logging.getLogger(__name__)
 LogRow = dict[str, int | float]
 
 
@@ -30,12 +34,11 @@ def save_checkpoint(
     tensors = learner.state_dict()
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(t) for name, t in state.items()}
-    with completed(run.checkpoint) as temporary:
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()},
-            temporary,
-            metadata={"log": json.dumps(log), "asked": asked},
-        )
+    held = {name: tensor.contiguous().cpu().numpy() for name, tensor in tensors.items()}
+    if run.checkpoint.exists():
+        with writable(run.checkpoint):
+            run.checkpoint.replace(run.earlier_checkpoint)
+    write_sealed(run.checkpoint, held, {"log": log, "asked": asked})
     write_csv(run.log, pd.DataFrame(log))
 
 
@@ -47,17 +50,16 @@ def restore_checkpoint(
     asked: str,
     device: torch.device,
 ) -> list[LogRow]:
-    """Load the last checkpoint; the log so far, empty at the start.
+    """Load the last whole checkpoint; the log so far, empty at the start.
 
     Raises:
-        InputError: If it was made with other settings.
+        InputError: If it was made with other settings, or none of those that stand there is whole.
     """
-    if not run.checkpoint.exists():
+    sealed = _last_whole(run)
+    if sealed is None:
         return []
-    with safe_open(run.checkpoint, framework="pt", device=str(device)) as file:
-        metadata = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if metadata["asked"] != asked:
+    tensors = {n: torch.from_numpy(array).to(device) for n, array in sealed.tensors.items()}
+    if sealed.record["asked"] != asked:
         raise InputError(
             str(run.checkpoint),
             "a checkpoint of other settings",
@@ -76,8 +78,29 @@ def restore_checkpoint(
             tensor.cpu() if key == "step" else laid_out.copy_(tensor)
         )
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    log: list[LogRow] = json.loads(metadata["log"])
+    log: list[LogRow] = sealed.record["log"]
     return log
+
+
+def forget_checkpoints(run: Run) -> None:
+    """Remove the checkpoints of a run whose training is over."""
+    with writable(run.checkpoint):
+        for path in (run.checkpoint, run.earlier_checkpoint):
+            path.unlink(missing_ok=True)
+
+
+def _last_whole(run: Run) -> Sealed | None:
+    """The last checkpoint, or the one before where that is damaged; None where there is none."""
+    standing = [path for path in (run.checkpoint, run.earlier_checkpoint) if path.exists()]
+    for i, path in enumerate(standing, start=1):
+        try:
+            return read_sealed(path, todo="remove it to train this run anew")
+        except InputError as error:
+            if i == len(standing):
+                raise
+            _log.warning("%s; going on from the checkpoint before it", error)
+            path.unlink()
+    return None
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

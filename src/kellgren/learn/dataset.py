@@ -1,9 +1,11 @@
 """Batches of prepared knees, read ahead by one thread while the network works."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import TimeoutError
+from multiprocessing.pool import AsyncResult, ThreadPool
 
 import numpy as np
 import torch
@@ -11,8 +13,10 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from kellgren.cohort import Case
+from kellgren.faults import InputError
 from kellgren.learn.augmentation import Changes, changed
 from kellgren.store import Store
+from kellgren.workers import HANG_S
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,36 @@ def batches(
     # Two teams of threads on the same cores wait for each other, so who changes knees works alone.
     alone = None if changes is None else partial(torch.set_num_threads, 1)
     torch.get_num_threads()  # settles the number of this thread, which else were the reader's
-    with ThreadPoolExecutor(max_workers=1, initializer=alone) as reader:
-        ahead = [reader.submit(_read, store, group, device, changes) for group in groups[:2]]
-        for i in range(len(groups)):
-            batch = ahead.pop(0).result()
-            if i + 2 < len(groups):
-                ahead.append(reader.submit(_read, store, groups[i + 2], device, changes))
-            yield batch
+    with ThreadPool(1, alone) as reader:
+
+        def ask(group: tuple[Case, ...]) -> "AsyncResult[Batch]":
+            return reader.apply_async(_read, (store, group, device, changes))
+
+        ahead = deque(ask(group) for group in groups[:2])
+        try:
+            for i, group in enumerate(groups):
+                batch = _answer(ahead, group)
+                ahead.extend(ask(later) for later in groups[i + 2 : i + 3])
+                yield batch
+        finally:
+            for started in ahead:  # a thread that computes while Python ends may crash it
+                started.wait()
+
+
+def _answer(ahead: "deque[AsyncResult[Batch]]", group: tuple[Case, ...]) -> Batch:
+    """The next batch, taken from the queue once it is there."""
+    try:
+        batch = ahead[0].get(HANG_S)
+    except TimeoutError as error:
+        ahead.clear()  # nobody waits for a disk that is gone
+        raise InputError(
+            f"reading {', '.join(case.case_id for case in group)}",
+            f"no answer from the disk for {HANG_S:g} s",
+            "prepared volumes that can be read",
+            "see to the disk and give the same command again",
+        ) from error
+    ahead.popleft()
+    return batch
 
 
 def _read(

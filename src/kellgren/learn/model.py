@@ -6,16 +6,21 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kellgren.config import BackboneSettings, PreparationSettings, TrainingSettings
 from kellgren.config.objective import Arrangement
 from kellgren.faults import InputError
+from kellgren.files import digest_of_file
 from kellgren.learn.backbones import build_encoder
 from kellgren.learn.consistency import implied_oa
 from kellgren.learn.heads import Task, weighted_tasks
+from kellgren.learn.weights import Tensors, complete
 from kellgren.runs import Run
+
+_AGAIN = "train this run again"
 
 
 @dataclass(frozen=True)
@@ -109,16 +114,29 @@ def load_model(run: Run, *, device: torch.device) -> HierarchicalNet:
         tasks=tasks_of(run),
         training=TrainingSettings.model_validate(asked["training"]),
     )
-    try:
-        model.load_state_dict(load_file(run.weights))
-    except Exception as error:  # safetensors and torch raise several kinds for a damaged file
-        raise InputError(
-            str(run.weights),
-            str(error),
-            f"the weights of {run.name} as its run.json describes them",
-            "train this run again",
-        ) from error
+    weights = complete(run.weights, _tensors_of(run), model.state_dict(), todo=_AGAIN)
+    model.load_state_dict(weights)
     return model.to(device).eval()
+
+
+def _tensors_of(run: Run) -> Tensors:
+    """What `weights.safetensors` holds, if it is the file that training wrote."""
+    written = run.record().get("trained", {}).get("weights_digest")
+    try:
+        if written not in (None, digest_of_file(run.weights)):
+            raise _damaged(run, "it does not fit its digest in run.json")
+        return load_file(run.weights)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(run, str(error)) from error
+
+
+def _damaged(run: Run, found: str) -> InputError:
+    return InputError(
+        str(run.weights),
+        f"a damaged file ({found})",
+        f"the weights of {run.name} as its run.json describes them",
+        _AGAIN,
+    )
 
 
 def settings_of(run: Run) -> Mapping[str, Any]:

@@ -27,15 +27,17 @@ def begin(
     """
     parts = {path: part_of(path) for path in tables}
     if run.record().get(work) == asked:
-        return {
-            path: part.read_text(encoding="utf-8") if part.exists() else ""
-            for path, part in parts.items()
-        }
+        return {path: _whole_lines(part) if part.exists() else "" for path, part in parts.items()}
     for part in parts.values():
         part.unlink(missing_ok=True)
     record = {key: value for key, value in run.record().items() if key != done}
     write_json(run.settings_file, {**record, work: asked})
     return dict.fromkeys(tables, "")
+
+
+def _whole_lines(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    return text[: text.rfind("\n") + 1]
 
 
 def grow(text: dict[Path, str], path: Path, rows: Sequence[Mapping[str, object]]) -> None:

@@ -17,18 +17,23 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from kellgren import __version__
 from kellgren.cohort import Case
 from kellgren.config import SUPERVISIONS, BackboneSettings, Supervision, TrainingSettings
 from kellgren.faults import InputError
-from kellgren.files import completed, digest_of, digest_of_file, write_json
+from kellgren.files import digest_of, digest_of_bytes, write_bytes, write_json
 from kellgren.learn.augmentation import changes_of
 from kellgren.learn.backbones import Encoder
 from kellgren.learn.backbones.nnmamba import Mamba
 from kellgren.learn.backbones.scan import kernel_for
-from kellgren.learn.checkpoint import LogRow, restore_checkpoint, save_checkpoint
+from kellgren.learn.checkpoint import (
+    LogRow,
+    forget_checkpoints,
+    restore_checkpoint,
+    save_checkpoint,
+)
 from kellgren.learn.dataset import Batch, batches, epoch_order
 from kellgren.learn.group import ALONE, Group, join_batch_norms
 from kellgren.learn.heads import weighted_tasks
@@ -38,7 +43,7 @@ from kellgren.learn.model import HierarchicalNet, build_model
 from kellgren.learn.objective import Learner, Objective
 from kellgren.learn.replay import Replay
 from kellgren.learn.weights import load_weights, sha256_of
-from kellgren.runs import Run
+from kellgren.runs import SCHEMA, Run
 from kellgren.store import Store
 
 
@@ -101,18 +106,18 @@ def train(
     )
     _refuse_other_settings(run, asked)
     if run.weights.exists():
-        run.checkpoint.unlink(missing_ok=True)
+        forget_checkpoints(run)
         return
     means = Means.of(training, device)
     with deterministic(training.threads):
-        started = time.time()
+        started = time.perf_counter()
         torch.manual_seed(run.seed)
         model = build_model(run.backbone, settings=backbone, tasks=tasks, training=training)
         started_from = _start(model, backbone)
         made_with = {**_made_with(device), "fused": means.fused, **_scan_kernel(model, device)}
         record = {"asked": asked, "made_with": made_with, "started_from": started_from}
         if group.leads:
-            write_json(run.settings_file, record)
+            write_json(run.settings_file, {"schema": SCHEMA, **record})
         join_batch_norms(model, group)
         means.prepare(model.to(device))
         weights = weighted_tasks(tasks, training, [case.kl for case in cases])
@@ -143,11 +148,12 @@ def train(
                 seen=seen,
                 group=group,
             )
+            _check_weights(run, learner, epoch)
             log.append({"epoch": epoch + 1, "lr": training.lr, **row})
             if group.leads:
                 save_checkpoint(run, learner, optimizer, log=log, asked=digest_of(asked))
         if group.leads:
-            _finish(run, model, log=log, seconds=time.time() - started)
+            _finish(run, model, log=log, seconds=time.perf_counter() - started)
 
 
 def train_epoch(
@@ -173,7 +179,7 @@ def train_epoch(
     """
     model, objective = learner.model.train(), learner.objective
     parameters, watched = list(model.parameters()), Interference(training.interference, training.lr)
-    started, sums, n = time.time(), dict.fromkeys(["loss", *objective.weights], 0.0), 0
+    started, sums, n = time.perf_counter(), dict.fromkeys(["loss", *objective.weights], 0.0), 0
     for step, (batch, share) in enumerate(knees):
         taken = Replay.now(learner, batch, means, group=group, cases=share.cases)
         losses = taken.losses()
@@ -193,7 +199,7 @@ def train_epoch(
         seen(step, values[0])
     names = {name: name if name == "loss" else f"loss_{name}" for name in sums}
     averages = {names[name]: total / n for name, total in sums.items()}
-    return {**averages, **watched.means(), "seconds": time.time() - started}
+    return {**averages, **watched.means(), "seconds": time.perf_counter() - started}
 
 
 @contextmanager
@@ -285,17 +291,27 @@ def _scan_kernel(model: HierarchicalNet, device: torch.device) -> dict[str, str]
     return {"scan_kernel": ", ".join(kernel_for(device, one) for one in asked)} if asked else {}
 
 
+def _check_weights(run: Run, learner: Learner, epoch: int) -> None:
+    """An update can leave what no loss has looked at yet."""
+    state = learner.state_dict()
+    wild = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if wild:
+        found = f"{len(wild)} of {len(state)} weights that are not finite, such as {wild[0]}"
+        raise _diverged(f"{run.folder}, epoch {epoch + 1}", found, "finite weights")
+
+
+def _diverged(where: str, found: str, needed: str) -> InputError:
+    todo = "lower training.lr in the study file; the last whole epoch is kept"
+    return InputError(where, found, needed, todo)
+
+
 def _seen(
     run: Run, watch: Watch, *, epoch: int, epochs: int, steps: int
 ) -> Callable[[int, float], None]:
     def seen(step: int, loss: float) -> None:
         if not math.isfinite(loss):
-            raise InputError(
-                f"{run.folder}, epoch {epoch + 1}, step {step + 1}",
-                f"a loss of {loss}",
-                "a finite loss",
-                "lower training.lr in the study file; the last whole epoch is kept",
-            )
+            where = f"{run.folder}, epoch {epoch + 1}, step {step + 1}"
+            raise _diverged(where, f"a loss of {loss}", "a finite loss")
         watch(Step(epoch, epochs, step, steps, loss))
 
     return seen
@@ -304,14 +320,14 @@ def _seen(
 def _finish(run: Run, model: HierarchicalNet, *, log: list[LogRow], seconds: float) -> None:
     """Write the weights last: where they stand, everything else does."""
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    with completed(run.weights) as temporary:
-        save_file(state, temporary)
-        trained = {
-            "epochs": len(log),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "train_seconds": round(sum(row["seconds"] for row in log), 3),
-            "last_session_seconds": round(seconds, 3),
-            "weights_digest": digest_of_file(temporary),
-        }
-        write_json(run.settings_file, {**run.record(), "trained": trained})
-    run.checkpoint.unlink(missing_ok=True)
+    content = save(state)
+    trained = {
+        "epochs": len(log),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "train_seconds": round(sum(row["seconds"] for row in log), 3),
+        "last_session_seconds": round(seconds, 3),
+        "weights_digest": digest_of_bytes(content),
+    }
+    write_json(run.settings_file, {**run.record(), "trained": trained})
+    write_bytes(run.weights, content)
+    forget_checkpoints(run)

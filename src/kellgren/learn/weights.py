@@ -95,7 +95,7 @@ LAYOUTS: dict[type[Encoder], Layout] = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors of a file, by their names without a leading "module."."""
+    """Tensors of a file, by their names without what DDP and `torch.compile` put into them."""
 
     path: Path
     sha256: str
@@ -131,7 +131,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a file of tensors, bare or under "state_dict", without running what it holds.
 
     Raises:
-        InputError: If there is no such file, or it is damaged or holds more than tensors.
+        InputError: If there is no such file, or it is damaged, holds more than tensors, or holds
+            values that are not finite.
     """
     digest = sha256_of(path)
     try:
@@ -194,7 +195,14 @@ def _state_of(path: Path, content: object) -> Tensors:
     others = [name for name, value in nested.items() if not isinstance(value, Tensor)]
     if others:
         raise _unlike(path, f"{_shown(others)}, not tensors", "names and tensors alone")
-    return {str(name).removeprefix("module."): tensor for name, tensor in nested.items()}
+    tensors = {_bare(str(name)): tensor for name, tensor in nested.items()}
+    if len(tensors) < len(nested):
+        raise _unlike(path, "a tensor twice, with and without a prefix", "each tensor once")
+    return tensors
+
+
+def _bare(name: str) -> str:
+    return name.replace("_orig_mod.", "").removeprefix("module.")
 
 
 def _fitted(encoder: Encoder, checkpoint: Checkpoint) -> tuple[Started, Tensors]:
@@ -207,7 +215,7 @@ def _fitted(encoder: Encoder, checkpoint: Checkpoint) -> tuple[Started, Tensors]
         _refuse_other_network(checkpoint.path, given, part.size, layout)
     wanted = part.state_dict()
     adapted = _adapt_colours(given, wanted) if isinstance(encoder, M3T) else ()
-    _refuse_misfits(checkpoint.path, given, wanted)
+    whole = complete(checkpoint.path, given, wanted)
     started = Started(
         file=checkpoint.path.name,
         sha256=checkpoint.sha256,
@@ -217,7 +225,7 @@ def _fitted(encoder: Encoder, checkpoint: Checkpoint) -> tuple[Started, Tensors]
         ignored=ignored,
         initialised=len(encoder.state_dict()) - len(wanted),
     )
-    return started, _counters(wanted) | given
+    return started, whole
 
 
 def _refuse_other_network(path: Path, given: Tensors, size: ResidualSize, layout: Layout) -> None:
@@ -257,21 +265,36 @@ def _spread(
     return grey.repeat(1, channels, 1, 1)
 
 
-def _refuse_misfits(
-    path: Path, given: Tensors, wanted: Mapping[str, Shaped[Tensor, "..."]]
-) -> None:
-    optional = _counters(wanted)
-    missing = [name for name in wanted if name not in given and name not in optional]
-    unknown = [name for name in given if name not in wanted]
+def complete(
+    path: Path,
+    given: Tensors,
+    wanted: Mapping[str, Shaped[Tensor, "..."]],
+    *,
+    todo: str = "choose a file that fits",
+) -> Tensors:
+    """Every wanted tensor out of a file that holds no other.
+
+    Raises:
+        InputError: Naming the tensors that are missing, not understood, of another shape, or not
+            finite.
+    """
+    counters = _counters(wanted)
     shapes = [
         f"{name} is {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
         for name in given
         if name in wanted and given[name].shape != wanted[name].shape
     ]
-    faults = {"missing": missing, "not understood": unknown, "of another shape": shapes}
+    faults = {
+        "missing": [name for name in wanted if name not in given and name not in counters],
+        "not understood": [name for name in given if name not in wanted],
+        "of another shape": shapes,
+        "not finite": [name for name, tensor in given.items() if not torch.isfinite(tensor).all()],
+    }
     found = "; ".join(f"{k} ({len(v)}): {_shown(v)}" for k, v in faults.items() if v)
     if found:
-        raise _unlike(path, found, f"the {len(wanted)} tensors of this network, all of them")
+        needed = f"the {len(wanted)} tensors of this network, all of them, finite"
+        raise _unlike(path, found, needed, todo)
+    return counters | given
 
 
 def _counters(

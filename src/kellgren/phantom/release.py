@@ -6,9 +6,8 @@ Beside what the release holds there are two files of our own: `phantom.json`, th
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from kellgren.files import completed, write_json, write_text
 from kellgren.phantom.reader import GRADE_MIX, read_grade, true_grades
 from kellgren.phantom.scan import Knee, make_knee
 from kellgren.phantom.severity import CONTRAST
+from kellgren.workers import pool_of
 
 SETTINGS = "phantom.json"
 # Goes up whenever the same settings give other knees.
@@ -190,7 +190,7 @@ def _carried_out(jobs: list[_Job], workers: int) -> Iterator[None]:
     if workers == 1:
         yield from map(_write_knee, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with pool_of(workers) as pool:
         for future in as_completed([pool.submit(_write_knee, job) for job in jobs]):
             yield future.result()
 

@@ -1,6 +1,5 @@
 """A child process for each knee: what kills it costs that knee alone, and is told by name."""
 
-import signal
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from multiprocessing import get_context
@@ -9,6 +8,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 
 from kellgren.cohort import Case
 from kellgren.faults import InputError
+from kellgren.workers import serve
 
 Work = Callable[[Case], None]
 Outcome = tuple[str, InputError | None]
@@ -67,7 +67,7 @@ class _Child:
 
 
 def _carry_out(work: Work, case: Case, telling: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children
+    serve()
     fault = None
     try:
         work(case)

@@ -16,7 +16,7 @@ from kellgren.faults import InputError
 from kellgren.files import digest_of, write_json
 from kellgren.labels import oa_from_kl
 from kellgren.radiomics.table import FeatureTable
-from kellgren.runs import Run
+from kellgren.runs import SCHEMA, Run
 from kellgren.store import Store
 from kellgren.tables import LOGIT_KL, Features, write_csv
 
@@ -120,7 +120,12 @@ def _write(run: Run, task: str, material: Material, fitted: Fitted, asked: dict[
     made_with = versions | {"device": fitted.device}
     write_json(
         run.settings_file,
-        {"asked": asked, "made_with": made_with, "fitted": dict(fitted.record)},
+        {
+            "schema": SCHEMA,
+            "asked": asked,
+            "made_with": made_with,
+            "fitted": dict(fitted.record),
+        },
     )
     keys = {
         "case_id": np.array([case.case_id for case in material.cases], dtype=object),

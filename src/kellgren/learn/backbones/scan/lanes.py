@@ -32,8 +32,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile on first call, release the lock of Python while running, keep on disk."""
-    return njit(nogil=True, cache=True, error_model="numpy")(inspect.unwrap(function))
+    """Compile on first call, release the lock of Python while running, keep on disk if possible."""
+    bare = inspect.unwrap(function)
+    try:
+        return njit(nogil=True, cache=True, error_model="numpy")(bare)
+    except RuntimeError:  # neither this package nor a home may be written to
+        return njit(nogil=True, error_model="numpy")(bare)
 
 
 def inlined(function: Function) -> Function:
