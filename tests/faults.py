@@ -2,9 +2,11 @@
 
 import io
 import re
+import signal
 import struct
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+import time
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
@@ -12,8 +14,10 @@ import nibabel as nib
 import numpy as np
 
 from kellgren.cli import main
+from kellgren.cli.signals import EXIT_CODES
 from kellgren.cohort import Case, write_cohort
 from kellgren.inspection import look_deep
+from kellgren.store import Store
 
 KNEE = (80, 192, 192)  # d, h, w: to the right, down, to the back
 SPACING = (1.4, 0.72, 0.72)
@@ -89,10 +93,22 @@ def case_of(image, mask=None, *, case_id="knee_7", side="right", **about):
     return Case(case_id, row["subject"], side, row["split"], row["kl"], image, mask)
 
 
+class HangingStore(Store):
+    """A store on a disk that does not answer for a while."""
+
+    def prepare(self, case):
+        time.sleep(20)
+
+    def load_half(self, case_id):
+        time.sleep(3)
+        return np.zeros(self.grid, np.float16)
+
+
 def ended(*words):
     """Exit code of `kellgren`, run in this very process, and its lines on standard error."""
     said, words = io.StringIO(), ["kellgren", *map(str, words)]
     with (
+        signals_as_they_were(),
         mock.patch.object(sys, "argv", words),
         redirect_stderr(said),
         redirect_stdout(io.StringIO()),
@@ -102,6 +118,17 @@ def ended(*words):
         except SystemExit as end:
             return end.code, said.getvalue().splitlines()
     raise AssertionError("the command line ends by SystemExit")
+
+
+@contextmanager
+def signals_as_they_were():
+    """The command line takes signals over for good; a test does not."""
+    before = {name: signal.getsignal(getattr(signal, name)) for name in EXIT_CODES}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def checked(case, folder):

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from kellgren.files import completed, digest_of, digest_of_file, write_json, write_text
+from kellgren.faults import InputError
+from kellgren.files import completed, digest_of, digest_of_file, swept, write_json, write_text
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
@@ -22,7 +23,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
             temporary.write_text("new")
             raise OSError("no space")
 
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(
+        InputError, match=r"a\.txt: found a file or folder that cannot be written \(no space"
+    ):
         fail()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
@@ -32,6 +35,16 @@ def test_the_temporary_name_keeps_the_suffixes(tmp_path):
     with completed(tmp_path / "a.nii.gz") as temporary:
         temporary.write_bytes(b"")
         assert temporary.name.endswith(".nii.gz")
+
+
+def test_what_a_killed_process_left_is_swept_and_nothing_else(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "whole.csv").touch()
+    with completed(tmp_path / "deep" / "half.csv") as temporary:
+        temporary.touch()
+    temporary.touch()
+    swept(list(tmp_path.rglob("*")))
+    assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["half.csv", "whole.csv"]
 
 
 def test_not_a_number_is_not_json(tmp_path):
