@@ -99,7 +99,7 @@ def _last_whole(run: Run) -> Sealed | None:
             if i == len(standing):
                 raise
             _log.warning("%s; going on from the checkpoint before it", error)
-            path.unlink()
+            path.unlink(missing_ok=True)  # another process of a group may have been faster
     return None
 
 

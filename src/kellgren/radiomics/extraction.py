@@ -13,6 +13,7 @@ from kellgren import __version__
 from kellgren.cohort import Case, check_case_id, check_files
 from kellgren.faults import InputError
 from kellgren.files import digest_of, write_json
+from kellgren.lease import alone
 from kellgren.radiomics.children import Outcome, outcomes
 from kellgren.store import sources_digest
 from kellgren.tables import write_csv
@@ -48,8 +49,11 @@ class Extraction:
         Raises:
             InputError: If the id cannot name a file.
         """
-        folder = self.out.with_suffix(".parts")
-        return folder / f"{check_case_id(case_id, str(folder))}.csv"
+        return self._parts / f"{check_case_id(case_id, str(self._parts))}.csv"
+
+    @property
+    def _parts(self) -> Path:
+        return self.out.with_suffix(".parts")
 
     def run(
         self,
@@ -79,7 +83,7 @@ class Extraction:
         self._claim()
         faults: dict[str, InputError] = {}
         # Closed at once after a fault, so that no process goes on with the other knees.
-        with closing(self._outcomes(cases, workers)) as ended:
+        with alone(self._parts, patient=True), closing(self._outcomes(cases, workers)) as ended:
             for done, (case_id, fault) in enumerate(ended, start=1):
                 if fault is not None and not keep_going:
                     raise fault
