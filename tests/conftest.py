@@ -1,5 +1,8 @@
 """Things that several tests need: a handful of made knees, prepared."""
 
+import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 from kellgren.cohort import Case
 from kellgren.store import Store
 from kellgren.volume import write_nifti
+from tests.disk import Starter, starter
 
 SHARED = Path(__file__).parents[2] / "shared"
 GRID = (24, 24, 24)
@@ -51,3 +55,12 @@ def store(knees: list[Case], tmp_path_factory: pytest.TempPathFactory) -> Store:
     made = Store(tmp_path_factory.mktemp("prepared"), GRID, (2, 4, 5))
     made.prepare_all(knees)
     return made
+
+
+@pytest.fixture(scope="session")
+def go() -> Iterator[Starter]:
+    """Starts that fail where a test wants it."""
+    if sys.platform != "linux" or shutil.which("cc") is None:
+        pytest.skip("needs Linux and a C compiler")
+    with starter() as started:
+        yield started

@@ -274,6 +274,7 @@ class Store:
                 while waiting:
                     ended = wait(waiting, timeout=HANG_S, return_when=FIRST_COMPLETED).done
                     if not ended:
+                        killed(pool)
                         raise _stopped(waiting.values(), workers, f"no answer for {HANG_S:g} s")
                     for done in ended:
                         fault = done.result()
@@ -281,9 +282,6 @@ class Store:
             except BrokenProcessPool as error:
                 found = "a worker that was killed, as happens where memory runs out"
                 raise _stopped(waiting.values(), workers, found) from error
-            except BaseException:
-                killed(pool)
-                raise
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 

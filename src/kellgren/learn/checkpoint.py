@@ -34,12 +34,13 @@ def save_checkpoint(
     tensors = learner.state_dict()
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": torch.as_tensor(t) for name, t in state.items()}
+    # The log first: a start that finds the last epoch in the checkpoint writes no log any more.
+    write_csv(run.log, pd.DataFrame(log))
     held = {name: tensor.contiguous().cpu().numpy() for name, tensor in tensors.items()}
     if run.checkpoint.exists():
         with writable(run.checkpoint):
             run.checkpoint.replace(run.earlier_checkpoint)
     write_sealed(run.checkpoint, held, {"log": log, "asked": asked})
-    write_csv(run.log, pd.DataFrame(log))
 
 
 def restore_checkpoint(
