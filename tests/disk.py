@@ -291,7 +291,7 @@ def _do_train(backbone: str, seed: int, folder: Path) -> None:
     import torch
 
     from kellgren.config import Study
-    from kellgren.engine import Workplace, train_run
+    from kellgren.engine import Workplace, prepare, train_run
     from tests.conftest import made_case
 
     grid = (24, 24, 24)
@@ -304,7 +304,7 @@ def _do_train(backbone: str, seed: int, folder: Path) -> None:
     }
     place = Workplace(Study.model_validate(content), folder, torch.device("cpu"))
     cases = [made_case(folder / "knees", i, "train", i % 5) for i in range(10)]
-    place.store(backbone).prepare_all(cases)
+    prepare(place, cases)
     train_run(place, place.runs()[0], cases)
 
 

@@ -165,10 +165,8 @@ def train_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
     knees = [case for case in cases if case.split == "train"]
     steps = math.ceil(len(knees) / training.batch_size) * training.epochs
     title = f"train {run.name}"
-    # Of several processes of one run the first alone holds its folder.
-    leading = place.group.leads
-    stage = _working(place, run.folder, title, steps) if leading else place.stage(title, steps)
-    with stage as advance:
+    leading = _working(place, run.folder, title, steps) if place.group.leads else None
+    with leading or place.stage(title, steps) as advance:
         train(
             run,
             place.store(run.backbone),
