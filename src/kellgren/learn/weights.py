@@ -197,7 +197,7 @@ def _state_of(path: Path, content: object) -> Tensors:
         raise _unlike(path, f"a {type(nested).__name__} without tensors", "names and tensors")
     others = [n for n, t in nested.items() if not (isinstance(n, str) and is_plain(t))]
     if others:
-        raise _unlike(path, f"{_shown(others)}, not tensors", "names and tensors alone")
+        raise _unlike(path, f"{_shown(others)}, not plain tensors", "names and tensors alone")
     tensors = {_bare(str(name)): tensor for name, tensor in nested.items()}
     if len(tensors) < len(nested):
         raise _unlike(path, "a tensor twice, with and without a prefix", "each tensor once")
