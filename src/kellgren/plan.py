@@ -8,11 +8,9 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from math import prod
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from kellgren.cohort import read_cohort
@@ -23,6 +21,7 @@ from kellgren.inspection.estimate import SECONDS_PER_VOXEL, STORED_BYTES_PER_VOX
 from kellgren.learn.backbones import build_encoder
 from kellgren.learn.probe import Probe, probe
 from kellgren.runs import Run
+from kellgren.standing import epochs_left, said, state_of
 
 Shape = tuple[int, int, int]
 
@@ -182,24 +181,6 @@ def _line(place: Workplace, run: Run, knees: Knees, weights: int, *, probed: boo
     )
 
 
-def state_of(run: Run, *, explain: bool) -> str:
-    """Whether a run is done, has begun, or is to do."""
-    ends = [run.weights, run.predictions, run.features]
-    if explain:
-        ends += [run.overlap, run.randomisation]
-    if all(path.exists() for path in ends):
-        return "done"
-    return "partial" if run.log.exists() or run.weights.exists() else "to do"
-
-
-def epochs_left(run: Run, epochs: int) -> int:
-    """Epochs that a run has still to train; each epoch that is over has a row in its log."""
-    if run.weights.exists():
-        return 0
-    done = len(pd.read_csv(run.log)) if run.log.exists() else 0
-    return max(epochs - done, 0)
-
-
 def explain_seconds(place: Workplace, run: Run, knees: Knees, cost: Probe) -> float:
     """Saliency of the network and of an untrained one, the deletion test, and the exemplars."""
     settings, grid = place.study.explanation, place.settings(run.backbone).grid
@@ -222,17 +203,6 @@ def passes(settings: ExplanationSettings, grid: Shape) -> int:
         return prod(math.ceil(n / w) for n, w in zip(grid, settings.window, strict=True))
     many = {"integrated_gradients": settings.steps, "gradient": 1}
     return many.get(settings.method, settings.copies)
-
-
-def said(seconds: float) -> str:
-    """A time for people, to the minute or, below one, the second.
-
-    >>> said(93784), said(42.3)
-    ('1 day, 2:03', '42 s')
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return str(timedelta(minutes=round(seconds / 60))).rsplit(":", 1)[0]
 
 
 def _probe_of(place: Workplace, run: Run) -> Probe:

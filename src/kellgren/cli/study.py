@@ -128,6 +128,23 @@ def _run_on_ray(study: Path, out: Path | None, device: Device, address: str) -> 
 
 
 @app.command()
+def status(study: StudyFile, out: Out = None) -> None:
+    """Say how far each run of a study is: state, epoch, loss, time left; also while it runs."""
+    import pandas as pd
+
+    from kellgren.standing import Standing
+
+    for place in workplaces_of(study, out, Device.cpu):
+        epochs, explain = place.study.training.epochs, place.study.explain
+        found = [Standing.of(run, epochs=epochs, explain=explain) for run in place.runs()]
+        table = pd.DataFrame([standing.as_row() for standing in found])
+        done = sum(standing.state == "done" for standing in found)
+        page = "there" if (place.folder / "study" / "report.html").exists() else "not yet"
+        typer.echo(f"{place.folder}: {done} of {len(found)} runs done, page {page}")
+        typer.echo(table.to_string(index=False))
+
+
+@app.command()
 def prepare(
     study: StudyFile,
     out: Out = None,
