@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from kellgren import engine
-from kellgren.cli import app, verbs
+from kellgren.cli import app
+from kellgren.cli import study as rooms
 from kellgren.config import read_studies, read_study
 from kellgren.faults import InputError
 from kellgren.results import COLUMNS, StudyResult, tidy
@@ -76,7 +77,7 @@ def test_the_sweeps_of_the_repository_are_sound(name, variants):
 def test_run_carries_out_every_variant_in_a_folder_of_its_own(tmp_path, monkeypatch):
     done, printed = [], []
     monkeypatch.setattr(engine, "run_study", lambda place: done.append(place))
-    monkeypatch.setattr(verbs, "report", printed.append)
+    monkeypatch.setattr(rooms, "report", printed.append)
     read(tmp_path, '[sweep]\n"cohort.phantom.agreement" = [1.0, 0.5]\n')
     words = ["run", str(tmp_path / "study.toml"), "--out", str(tmp_path / "out"), "--device", "cpu"]
     shown = CliRunner().invoke(app, words)
