@@ -144,9 +144,10 @@ def planted_scores(found: Evidence, resamples: Resamples) -> dict[Key, TrueScore
     if found.planted is None:
         return {}
     table = found.planted.set_index(["case_id", "map", "head", "sign"])[[*CHANCE, "share"]]
-    wide = table.unstack([1, 2, 3]).reindex(found.predictions.case_id)
+    wide = pd.DataFrame(table.unstack([1, 2, 3])).reindex(found.predictions.case_id)
     scores: dict[Key, TrueScore] = {}
-    for measure, map_, head, sign in wide.columns:
+    keys = wide.columns.to_frame(index=False).itertuples(index=False, name=None)
+    for measure, map_, head, sign in keys:
         if map_ != "saliency" or measure not in CHANCE:
             continue
         for against, (values, chance) in _sides(wide, measure, head, sign).items():

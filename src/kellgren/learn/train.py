@@ -122,7 +122,7 @@ def train(
             "started_from": started_from,
         }
         if group.leads:
-            write_json(run.settings_file, {"schema": SCHEMA, **record})
+            write_json(run.settings_file, record)
         join_batch_norms(model, group)
         means.prepare(model.to(device))
         weights = weighted_tasks(tasks, training, [case.kl for case in cases])
