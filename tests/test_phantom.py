@@ -1,6 +1,7 @@
 """Synthetic knees: their layout, their anatomy, and how hard they are to grade."""
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -46,7 +47,8 @@ def test_release_has_the_files_of_oaizib_cm(written):
     split = ["Tr"] * 5 + ["Ts"] * 2
     expected = {"phantom.json", "severity.csv", "subInfo_train.csv", "subInfo_test.csv"}
     for s, i in zip(split, numbers, strict=True):
-        expected |= {f"images{s}/oaizib_{i:03d}_0000.nii.gz", f"labels{s}/oaizib_{i:03d}.nii.gz"}
+        expected |= {f"images{s}/oaizib_{i:03d}_0000.nii.gz"}
+        expected |= {f"{kind}{s}/oaizib_{i:03d}.nii.gz" for kind in ("labels", "signs")}
     assert set(contents(written)) == expected
 
 
@@ -107,6 +109,7 @@ def test_finished_files_are_left_alone_and_missing_ones_are_restored(tmp_path):
     kept = folder / "labelsTr/oaizib_002.nii.gz"
     stamp = kept.stat().st_mtime_ns
     (folder / "imagesTr/oaizib_001_0000.nii.gz").unlink()
+    shutil.rmtree(folder / "signsTs")  # as in a phantom that an earlier version made
     seen = []
     release(folder, train=2, test=1, progress=lambda done, of: seen.append((done, of)))
     assert contents(folder) == before

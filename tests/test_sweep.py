@@ -1,5 +1,9 @@
 """A study file that stands for several studies."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -102,3 +106,69 @@ def test_a_study_may_leave_out_saliency(tmp_path, monkeypatch, explain, verbs_do
     study = read_study(tmp_path / "study.toml")
     engine.run_study(engine.Workplace(study, tmp_path / "out", engine.torch.device("cpu")))
     assert done == ["train", "predict", "explain"][:verbs_done]
+
+
+TINY = """
+name = "tiny"
+supervisions = ["single_kl"]
+explain = false
+[sweep]
+"cohort.phantom.agreement" = [1.0, 0.5]
+[cohort.phantom]
+train = 6
+test = 6
+contrast = "clear"
+[backbones.resnet3d]
+size = "small"
+grid = [16, 32, 32]
+[training]
+epochs = 3
+batch_size = 2
+threads = 1
+[analysis]
+resamples = 100
+"""
+TIMED = ("runs.csv", "exemplars.npz")  # a table of seconds; a ZIP that holds the time of writing
+
+
+def lasting(folder: Path) -> dict[str, bytes]:
+    """What a sweep leaves behind, without what tells how long it took."""
+    kept = [*folder.glob("*/runs/*/*.safetensors"), *folder.glob("*/runs/*/*.csv")]
+    kept += [*folder.glob("*/study/*.csv"), *folder.glob("*/cohort.csv")]
+    kept = [p for p in kept if p.name not in (*TIMED, "log.csv")]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in kept}
+
+
+def killed_once(folder: Path, sign: str) -> None:
+    """Run the sweep of a folder in a process of its own; kill it as soon as the file stands."""
+    words = ["run", "tiny.toml", "--out", "stopped", "--device", "cpu"]
+    running = subprocess.Popen([sys.executable, "-m", "kellgren.cli", *words], cwd=folder)
+    deadline = time.monotonic() + 120
+    while not (folder / "stopped" / sign).exists() and time.monotonic() < deadline:
+        assert running.poll() is None, "the sweep ended before it could be killed"
+        time.sleep(0.002)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() == -signal.SIGKILL
+
+
+def test_a_sweep_that_was_killed_goes_on_where_it_was_and_ends_with_the_same_bits(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
+    one, other = (f"cohort.phantom.agreement={a}" for a in (1.0, 0.5))
+    killed_once(tmp_path, f"{other}/runs/resnet3d-single_kl-s0/last.safetensors")
+    half = lasting(tmp_path / "stopped")
+    stamps = {name: (tmp_path / "stopped" / name).stat().st_mtime_ns for name in half}
+    assert f"{other}/runs/resnet3d-single_kl-s0/weights.safetensors" not in half
+    monkeypatch.setattr(verbs, "report", lambda folder: None)
+    monkeypatch.chdir(tmp_path)
+    for out in ("stopped", "whole"):
+        done = CliRunner().invoke(app, ["run", "tiny.toml", "--out", out, "--device", "cpu"])
+        assert done.exit_code == 0, done.output
+    after = lasting(tmp_path / "stopped")
+    assert after == lasting(tmp_path / "whole")
+    assert len(after) > 60
+    made = [name for name in half if name.startswith(f"{one}/runs")]
+    assert {"weights.safetensors", "predictions.csv"} <= {Path(name).name for name in made}
+    for name in made:
+        assert (tmp_path / "stopped" / name).stat().st_mtime_ns == stamps[name], name

@@ -23,11 +23,13 @@ from kellgren.learn.backbones import build_encoder
 from kellgren.learn.controls import control
 from kellgren.learn.explain import exemplar_cases, explain
 from kellgren.learn.group import ALONE, Group
+from kellgren.learn.planted import locate
 from kellgren.learn.predict import predict
 from kellgren.learn.train import Step, train
 from kellgren.learn.weights import check_weights
 from kellgren.lease import alone
 from kellgren.phantom import write_release
+from kellgren.phantom.signs import read_signs
 from kellgren.progress import Advance, Stage, silent
 from kellgren.radiomics.benchmark import NEEDS_NO_FEATURES, SYSTEMS
 from kellgren.radiomics.systems import SUPERVISION_OF, Material, empty_table, fit_run
@@ -188,7 +190,10 @@ def predict_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
 
 
 def explain_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
-    """Explain the test split with one run, and set its saliency beside the controls."""
+    """Explain the test split with one run, and set its saliency beside the controls.
+
+    In a phantom it is also held against the signs that were planted.
+    """
     store, settings = place.store(run.backbone), place.study.explanation
     test = [case for case in cases if case.split == "test"]
     chosen = exemplar_cases(store, test, wanted=settings.exemplars)
@@ -200,6 +205,17 @@ def explain_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
                 cases,
                 settings=settings,
                 exemplars=chosen,
+                device=place.device,
+                watch=partial(_count, advance),
+            )
+    if place.study.cohort.phantom is not None:
+        with _locked(run), place.stage(f"locate {run.name}", len(test)) as advance:
+            locate(
+                run,
+                store,
+                cases,
+                signs=partial(read_signs, place.folder / "phantom"),
+                settings=settings,
                 device=place.device,
                 watch=partial(_count, advance),
             )

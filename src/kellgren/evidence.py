@@ -33,7 +33,15 @@ from kellgren.faults import InputError
 from kellgren.labels import oa_from_kl
 from kellgren.results import bounds_of
 from kellgren.runs import Run
-from kellgren.tables import Features, Predictions, family, has_split, read_log, read_overlaps
+from kellgren.tables import (
+    Features,
+    Predictions,
+    family,
+    has_split,
+    read_log,
+    read_overlaps,
+    read_planted,
+)
 
 Row = dict[str, Any]  # one row of a table: cells of many types
 GEOMETRY_RESAMPLES = 2000
@@ -50,6 +58,7 @@ class Evidence:
         trained: Predictions of the training split; None where they were not kept.
         features: Features of both splits; None where the run has none.
         overlaps: Saliency measures per case and head; None where the run has none.
+        planted: Saliency on planted signs of disease; None but where a phantom was explained.
     """
 
     run: Run
@@ -57,6 +66,7 @@ class Evidence:
     trained: Predictions | None
     features: Features | None
     overlaps: pd.DataFrame | None
+    planted: pd.DataFrame | None
 
     @classmethod
     def of(cls, run: Run) -> "Evidence":
@@ -81,7 +91,8 @@ class Evidence:
                     "predict with this run again",
                 )
         overlaps = read_overlaps(run.overlap) if run.overlap.exists() else None
-        return cls(run, predictions, trained, features, overlaps)
+        planted = read_planted(run.planted) if run.planted.exists() else None
+        return cls(run, predictions, trained, features, overlaps, planted)
 
     @property
     def keys(self) -> Row:

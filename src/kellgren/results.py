@@ -118,11 +118,12 @@ COLUMNS: dict[str, list[str]] = {
     "repeatability": ["backbone", "supervision", "head", "case_id", "seed", "other_seed", "rho"],
     "truth": [
         *[*RUN_KEYS, "against", "task", "metric", "value", "ci_low", "ci_high", "n"],
+        *["left_out", "chance"],
     ],
     "truth_methods": [
         *["model", "reference", "against", "task", "metric", "n", "seeds"],
         *["mean", "sd", "ci_low", "ci_high", "difference", "difference_low", "difference_high"],
-        *["se_cases", "se_seeds", "se_both", "p", "probability"],
+        *["se_cases", "se_seeds", "se_both", "p", "probability", "left_out", "chance"],
     ],
     "confusion": [*RUN_KEYS, "head", "reference", "predicted", "count"],
     "embedding": [*RUN_KEYS, "case_id", "kl", "x", "y", "kl_divergence", "trustworthiness"],
@@ -193,7 +194,8 @@ class StudyResult:
         randomisation: Saliency of networks randomised from the heads down against the run's own.
         repeatability: Saliency of one knee between two seeds.
         truth: Of a phantom: performance, and rank correlation with severity, `against` the true
-            grade and severity ("truth") and against the grade that was read ("reading").
+            grade and severity ("truth") and against the grade that was read ("reading"); and how
+            saliency lies on planted signs of disease, see `kellgren.truth.planted_scores`.
         truth_methods: The same over seeds; differences are from the single model of the task, for
             severity from Single-KL, over seeds and knees.
         confusion: Counts of the test cases per head, reference class and predicted class.

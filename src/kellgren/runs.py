@@ -132,6 +132,11 @@ class Run:
         return self.folder / "randomisation.csv"
 
     @property
+    def planted(self) -> Path:
+        """`planted.csv`: saliency on the signs that were planted in the knees of a phantom."""
+        return self.folder / "planted.csv"
+
+    @property
     def exemplars(self) -> Path:
         """`exemplars.npz`: slices of scan, cartilage and saliency for the figures."""
         return self.folder / "exemplars.npz"

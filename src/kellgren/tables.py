@@ -204,6 +204,24 @@ def read_log(path: Path) -> pd.DataFrame:
         return pd.read_csv(StringIO(whole + end))
 
 
+def read_planted(path: Path) -> pd.DataFrame:
+    """Read `planted.csv`: one row per case, head, map and sign, measures as numbers.
+
+    Raises:
+        InputError: If it is no table, or a column is missing.
+    """
+    text = {"case_id": str, "head": str, "map": str, "sign": str}
+    with readable(path, todo="explain with this run again"):
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "nan"])
+    needed = [*text, "share", "mass", "enrichment", "over_cartilage"]
+    missing = [name for name in needed if name not in table.columns]
+    if missing:
+        raise InputError(
+            str(path), f"the columns {list(table.columns)}", f"{needed}", f"add {missing}"
+        )
+    return table.fillna({"head": ""})
+
+
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table whole; numbers in full precision, missing values as empty cells.
 

@@ -13,13 +13,16 @@ import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
 from kellgren.analysis.geometry import sampled_spearman, spearman
-from kellgren.analysis.resampling import Resamples
+from kellgren.analysis.resampling import Resamples, sampled_means
 from kellgren.analysis.seeds import Seeds, seed_difference, seed_interval
 from kellgren.evidence import Evidence, Row, Score, orders, scores_of
 from kellgren.faults import InputError
 from kellgren.files import readable
 
 REFERENCES = {"oa": "single_oa", "kl": "single_kl", "severity": "single_kl"}
+
+# What a map without structure gives; None is the share of the voxels that show the sign.
+CHANCE = {"mass": None, "enrichment": 1.0, "over_cartilage": 1.0}
 
 Key = tuple[str, str, str]  # against, task, metric
 
@@ -73,11 +76,28 @@ class Truth:
 
 
 @dataclass(frozen=True)
+class TrueScore:
+    """A score, and what it is a score of.
+
+    Attributes:
+        score: The score itself.
+        n: Number of test knees.
+        left_out: Test knees that have none, as those without the planted sign.
+        chance: What a map without structure scores; NaN where that has no meaning.
+    """
+
+    score: Score
+    n: int
+    left_out: int = 0
+    chance: float = float("nan")
+
+
+@dataclass(frozen=True)
 class TrueScores:
     """The scores of one run by what they are held against, task and metric."""
 
     found: Evidence
-    scores: dict[Key, Score]
+    scores: dict[Key, TrueScore]
 
     @property
     def method(self) -> str:
@@ -90,7 +110,8 @@ def true_scores(found: Evidence, truth: Truth, resamples: Resamples) -> TrueScor
 
     The task "severity" has Spearman's correlations of what orders the knees with the true severity,
     or with the grade that was read: `rho_pc1` of PC1, fitted and oriented on the training split,
-    `rho_oa_score` of the OA score and `rho_expected` of E[k].
+    `rho_oa_score` of the OA score and `rho_expected` of E[k]. Where saliency was held against
+    planted signs, see `planted_scores`, its scores are those of the task of its head.
 
     Raises:
         InputError: If a test knee has no true severity.
@@ -107,18 +128,55 @@ def true_scores(found: Evidence, truth: Truth, resamples: Resamples) -> TrueScor
         for metric, order in orders(found).items():
             samples = sampled_spearman(order, target, resamples.counts)
             scores[against, "severity", metric] = Score(spearman(order, target), samples)
-    return TrueScores(found, scores)
+    n = len(given)
+    known = {key: TrueScore(score, n) for key, score in scores.items()}
+    return TrueScores(found, known | planted_scores(found, resamples))
+
+
+def planted_scores(found: Evidence, resamples: Resamples) -> dict[Key, TrueScore]:
+    """Scores of the saliency of a run on planted signs of disease, means over the knees with one.
+
+    Metrics are `<measure>_<sign>`, see `kellgren.analysis.planted.OnSign`. Against "planted" they
+    are those of the saliency; against "untrained" and "image_gradient" they are, knee by knee, the
+    saliency's minus those of the network before training, and of the edges of the scan. Knees
+    without the sign are left out.
+    """
+    if found.planted is None:
+        return {}
+    table = found.planted.set_index(["case_id", "map", "head", "sign"])[[*CHANCE, "share"]]
+    wide = table.unstack([1, 2, 3]).reindex(found.predictions.case_id)
+    scores: dict[Key, TrueScore] = {}
+    for measure, map_, head, sign in wide.columns:
+        if map_ != "saliency" or measure not in CHANCE:
+            continue
+        value, share = wide[measure, map_, head, sign], wide["share", map_, head, sign]
+        chance = float(CHANCE[measure] or share[value.notna()].mean())
+        sides = {
+            "planted": (value, chance),
+            "untrained": (value - wide[measure, "untrained", head, sign], 0.0),
+            "image_gradient": (value - wide[measure, "image_gradient", "", sign], 0.0),
+        }
+        for against, (values, at_chance) in sides.items():
+            if values.notna().any():
+                mean = _mean(values.to_numpy(dtype=np.float64), at_chance, resamples)
+                scores[against, str(head), f"{measure}_{sign}"] = mean
+    return scores
+
+
+def _mean(values: Float[np.ndarray, " n"], chance: float, resamples: Resamples) -> TrueScore:
+    """Mean over the knees that have a value, of which there is one."""
+    n = int((~np.isnan(values)).sum())
+    score = Score(float(np.nanmean(values)), sampled_means(values[:, None], resamples)[0])
+    return TrueScore(score, n, len(values) - n, chance)
 
 
 def run_rows(true: TrueScores, resamples: Resamples) -> list[Row]:
     """Each score of a run with its percentile interval over knees."""
     rows: list[Row] = []
-    for (against, task, metric), score in true.scores.items():
+    for (against, task, metric), known in true.scores.items():
         row = {**true.found.keys, "against": against, "task": task, "metric": metric}
-        row |= {"value": score.value, "n": len(true.found.predictions)}
-        if resamples.suffice(score.samples):
-            kept, _ = resamples.defined(score.samples)
-            row["ci_low"], row["ci_high"] = np.percentile(kept, [2.5, 97.5]).tolist()
+        row |= {"value": known.score.value, **_counts(known)}
+        row["ci_low"], row["ci_high"] = resamples.interval(known.score.samples)
         rows.append(row)
     return rows
 
@@ -128,8 +186,9 @@ def method_rows(true: Sequence[TrueScores], *, rng: np.random.Generator) -> list
     methods = list(dict.fromkeys(each.method for each in true))
     rows: list[Row] = []
     for method in methods:
-        runs = [each for each in true if each.method == method]
-        for key in runs[0].scores:
+        all_runs = [each for each in true if each.method == method]
+        for key in dict.fromkeys(key for each in all_runs for key in each.scores):
+            runs = [each for each in all_runs if key in each.scores]
             reference = f"{runs[0].found.run.backbone}-{REFERENCES[key[1]]}"
             others = [each for each in true if each.method == reference and key in each.scores]
             row = _method_row(method, key, runs, rng)
@@ -143,11 +202,15 @@ def _method_row(method: str, key: Key, runs: Sequence[TrueScores], rng: np.rando
     seeds = _seeds(key, runs)
     low, high = seed_interval(seeds, rng=rng)
     row: Row = {"model": method, **dict(zip(("against", "task", "metric"), key, strict=True))}
-    row |= {"n": len(runs[0].found.predictions), "seeds": len(runs)}
+    row |= {**_counts(runs[0].scores[key]), "seeds": len(runs)}
     row |= {"mean": float(seeds.values.mean()), "ci_low": low, "ci_high": high}
     if len(runs) > 1:
         row["sd"] = float(seeds.values.std(ddof=1))
     return row
+
+
+def _counts(known: TrueScore) -> Row:
+    return {"n": known.n, "left_out": known.left_out, "chance": known.chance}
 
 
 def _difference(
@@ -159,5 +222,5 @@ def _difference(
 
 
 def _seeds(key: Key, runs: Sequence[TrueScores]) -> Seeds:
-    of_runs = [each.scores[key] for each in runs]
+    of_runs = [each.scores[key].score for each in runs]
     return Seeds(np.array([s.value for s in of_runs]), np.stack([s.samples for s in of_runs]))

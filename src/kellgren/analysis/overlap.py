@@ -177,7 +177,8 @@ def ranking(
         values: All values.
         inside: Those of them that are inside, at least one and not all.
     """
-    everywhere, hits = _histogram(values)[::-1], _histogram(inside)[::-1]
+    bins = 1 + int(_leading_bits(values.max(keepdims=True))[0])
+    everywhere, hits = _histogram(values, bins)[::-1], _histogram(inside, bins)[::-1]
     kept = np.flatnonzero(everywhere)
     here, hit = everywhere[kept], hits[kept]
     above, hits_above = np.cumsum(here), np.cumsum(hit)
@@ -187,13 +188,18 @@ def ranking(
     return ap, float(wins / (len(inside) * (len(values) - len(inside))))
 
 
-def _histogram(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
-    """Count of the values by their leading bits: the bits of floats of at least 0 are ordered."""
-    counts = np.zeros(1 << (32 - DROPPED_BITS), dtype=np.int64)
+def _histogram(values: Float[np.ndarray, " n"], bins: int) -> Int[np.ndarray, " m"]:
+    """Count of the values by their leading bits."""
+    counts = np.zeros(bins, dtype=np.int64)
     for start in range(0, len(values), CHUNK):
-        part = values[start : start + CHUNK].astype(np.float32) + np.float32(0)  # -0 becomes 0
-        counts += np.bincount(part.view(np.int32) >> DROPPED_BITS, minlength=len(counts))
+        counts += np.bincount(_leading_bits(values[start : start + CHUNK]), minlength=bins)
     return counts
+
+
+def _leading_bits(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """A number that rises with the value: the bits of floats of at least 0 are ordered."""
+    part = values.astype(np.float32) + np.float32(0)  # -0 becomes 0
+    return part.view(np.int32) >> DROPPED_BITS
 
 
 def top_threshold(saliency: Float[np.ndarray, "d h w"], percent: int) -> float:

@@ -5,6 +5,8 @@ between the tibial plateaus, on the joint line. Distances are negative inside. M
 bones are read off published label maps of OAI knees to within a few mm.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float
 
@@ -38,12 +40,33 @@ TIBIAL_SHAFT = np.array(
     dtype=np.float64,
 )
 MEDIAL_X, LATERAL_X, SPINE_X = -23.0, 20.0, -3.0
+# Cartilage counts as thinned where it lost so much of its thickness, mm.
+LOSS_MM = 0.25
 
 
-def bones(
-    lattice: Lattice, unit: Points, scale: float, shape: Shape, disease: Disease
-) -> tuple[Field, Field, Field, Field]:
-    """Femur, femur with cartilage, tibia, tibia with cartilage.
+@dataclass(frozen=True)
+class Bones:
+    """The bones and their cartilage, with and without what the disease does to them.
+
+    Attributes:
+        femur: Femur.
+        femoral: Femur with its cartilage.
+        tibia: Tibia.
+        tibial: Tibia with its cartilage.
+        bare: Both bones without their osteophytes, bit for bit the same away from those.
+        thinned: What the cartilage was, bone below it included, where it lost more than `LOSS_MM`.
+    """
+
+    femur: Field
+    femoral: Field
+    tibia: Field
+    tibial: Field
+    bare: Field
+    thinned: Field
+
+
+def bones(lattice: Lattice, unit: Points, scale: float, shape: Shape, disease: Disease) -> Bones:
+    """The bones of one knee on a lattice.
 
     Args:
         lattice: Where to evaluate.
@@ -52,19 +75,27 @@ def bones(
         shape: The knee without disease.
         disease: What the disease does to it.
     """
-    femur = scale * _femur(unit, shape, disease)
-    tibia = scale * _tibia(unit)
+    bare_femur = scale * _femur(unit, shape, disease)
+    bare_tibia = scale * _tibia(unit)
     point = unit * np.float32(scale)
-    femur = _with_spurs(femur, point, lattice, disease.femoral_spurs)
-    tibia = _with_spurs(tibia, point, lattice, disease.tibial_spurs)
+    femur = _with_spurs(bare_femur, point, lattice, disease.femoral_spurs)
+    tibia = _with_spurs(bare_tibia, point, lattice, disease.tibial_spurs)
     femur, femur_normal = _as_distance(femur)
     tibia, tibia_normal = _as_distance(tibia)
     femur, tibia = apart(femur, tibia, 0.5)
+    bare = np.minimum(_as_distance(bare_femur)[0], _as_distance(bare_tibia)[0])
     thickness = np.float32(shape.femoral * disease.growth**2)
-    femoral = femur - thickness * _femoral_cover(unit, femur_normal, disease)
-    tibial = tibia - _tibial_thickness(unit, tibia_normal, shape, disease)
+    cover, left = _femoral_cover(unit, femur_normal, disease)
+    femoral, whole_femoral = femur - thickness * (cover * left), femur - thickness * cover
+    cover, left = _tibial_cover(unit, tibia_normal, shape, disease)
+    tibial, whole_tibial = tibia - cover * left, tibia - cover
+    lost = femoral - whole_femoral, tibial - whole_tibial
+    whole_femoral, whole_tibial = apart(whole_femoral, whole_tibial, 0.0)
+    thinned = np.minimum(
+        np.maximum(whole_femoral, LOSS_MM - lost[0]), np.maximum(whole_tibial, LOSS_MM - lost[1])
+    )
     femoral, tibial = apart(femoral, tibial, 0.0)
-    return femur, femoral, tibia, tibial
+    return Bones(femur, femoral, tibia, tibial, bare, thinned)
 
 
 def plateau(x: Field, y: Field) -> Field:
@@ -153,6 +184,7 @@ def _tibia(unit: Points) -> Field:
 def _with_spurs(
     bone: Field, point: Points, lattice: Lattice, spurs: Float[np.ndarray, "_ 4"]
 ) -> Field:
+    bone = bone.copy()
     for *place, radius in spurs:
         box = lattice.around(np.asarray(place), radius + 8)
         near = [point[i][box] - np.float32(place[i]) for i in range(3)]
@@ -168,8 +200,8 @@ def _as_distance(body: Field) -> tuple[Field, Points]:
     return body / np.clip(length, 0.5, 2.0), slope / np.maximum(length, 0.2)
 
 
-def _femoral_cover(unit: Points, normal: Points, disease: Disease) -> Field:
-    """Share of the full thickness that is left at each place of the femoral surface."""
+def _femoral_cover(unit: Points, normal: Points, disease: Disease) -> tuple[Field, Field]:
+    """Share of the full thickness at each place of the femoral surface, and what is left of it."""
     x, y, z = unit
     cover = 1 - ramp(np.abs(normal[0]), 0.72, 0.95)
     cover *= 1 - ramp(z + 0.12 * y, 34.0, 41.0)
@@ -177,10 +209,13 @@ def _femoral_cover(unit: Points, normal: Points, disease: Disease) -> Field:
     cover *= 1 - ramp(np.abs(x + 2), 12.0, 8.0) * ramp(y, 17.0, 12.0)
     cover *= cover > 0.25
     bearing = ramp(-normal[2], 0.1, 0.5)
-    return cover * (1 - bearing * (1 - _left(unit, disease.femoral_lesions)))
+    return cover, 1 - bearing * (1 - _left(unit, disease.femoral_lesions))
 
 
-def _tibial_thickness(unit: Points, normal: Points, shape: Shape, disease: Disease) -> Field:
+def _tibial_cover(
+    unit: Points, normal: Points, shape: Shape, disease: Disease
+) -> tuple[Field, Field]:
+    """Thickness of whole cartilage at each place of the tibial surface, and what is left of it."""
     x, y, z = unit
     medial = ((x - MEDIAL_X + 0.5) / 17) ** 2 + ((y - 1.5) / 25.5) ** 2
     lateral = ((x - LATERAL_X) / 18) ** 2 + ((y - 1) / 22.5) ** 2
@@ -189,7 +224,7 @@ def _tibial_thickness(unit: Points, normal: Points, shape: Shape, disease: Disea
         shape.tibial[1] * (1 - ramp(lateral, 0.5, 1.05)),
     )
     cover *= ramp(normal[2], 0.45, 0.7) * (z > -8)
-    return cover * _left(unit, disease.tibial_lesions)
+    return cover, _left(unit, disease.tibial_lesions)
 
 
 def _left(unit: Points, lesions: Float[np.ndarray, "_ 4"]) -> Field:

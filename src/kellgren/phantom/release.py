@@ -1,7 +1,7 @@
 """Synthetic knees on disk, in the layout of the OAIZIB-CM release.
 
-Beside what the release holds there are two files of our own: `phantom.json`, the settings, and
-`severity.csv`, the true severity, which no model may see.
+Beside what the release holds there is what no model may see: `phantom.json`, the settings,
+`severity.csv`, the true severity, and in `signsTr` and `signsTs` where the signs of disease lie.
 """
 
 import json
@@ -65,11 +65,12 @@ class _Job:
     seed: int
     contrast: str
 
-    def paths(self) -> tuple[Path, Path]:
+    def paths(self) -> tuple[Path, Path, Path]:
         end = FOLDERS[self.who.split]
         return (
             self.folder / f"images{end}" / f"{self.name}_0000.nii.gz",
             self.folder / f"labels{end}" / f"{self.name}.nii.gz",
+            signs_of(self.folder, self.name, self.who.split),
         )
 
 
@@ -121,6 +122,15 @@ def write_release(
         rows = {name: who for name, who in cases.items() if who.split == split}
         _write_once(folder / f"subInfo_{split}.csv", "\ufeff" + _table(rows))
     _write_once(folder / "severity.csv", _severity_table(cases))
+
+
+def signs_of(folder: Path, case_id: str, split: str) -> Path:
+    """Label map of the signs of the disease in a knee of a phantom, by `severity.SIGNS`.
+
+    >>> signs_of(Path("phantom"), "oaizib_001", "train").as_posix()
+    'phantom/signsTr/oaizib_001.nii.gz'
+    """
+    return folder / f"signs{FOLDERS[split]}" / f"{case_id}.nii.gz"
 
 
 def _check(settings: dict[str, Any], workers: int) -> None:
@@ -196,8 +206,8 @@ def _carried_out(jobs: list[_Job], workers: int) -> Iterator[None]:
 
 
 def _write_knee(job: _Job) -> None:
-    image, labels = job.paths()
-    if image.exists() and labels.exists():
+    image, labels, signs = job.paths()
+    if image.exists() and labels.exists() and signs.exists():
         return
     knee = make_knee(
         job.who.severity,
@@ -209,6 +219,7 @@ def _write_knee(job: _Job) -> None:
     )
     _write_nifti(image, knee.image, knee)
     _write_nifti(labels, knee.labels, knee)
+    _write_nifti(signs, knee.signs, knee)
 
 
 def _write_nifti(path: Path, voxels: Shaped[np.ndarray, "d w h"], knee: Knee) -> None:

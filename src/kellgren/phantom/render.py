@@ -89,11 +89,11 @@ def render(
     spacing: tuple[float, float, float],
     *,
     rng: np.random.Generator,
-) -> tuple[Int16[np.ndarray, "d w h"], UInt8[np.ndarray, "d w h"]]:
-    """Image and labels of a knee.
+) -> tuple[Int16[np.ndarray, "d w h"], UInt8[np.ndarray, "d w h"], UInt8[np.ndarray, "d w h"]]:
+    """Image and labels of a knee, and where the signs of the disease lie, see `SIGNS`.
 
-    Slices thicker than the lattice are the mean of an odd number of thinner ones; the labels are
-    those at the centre of the voxel.
+    Slices thicker than the lattice are the mean of an odd number of thinner ones; labels and signs
+    are those at the centre of the voxel.
 
     Args:
         tissue: The knee on a lattice.
@@ -109,7 +109,8 @@ def render(
     image = canvas.image
     if fine > 1:
         image = image.reshape(sizes[0], fine, *sizes[1:]).mean(axis=1)
-    return _receive(image, spacing, rng), canvas.labels[fine // 2 :: fine].copy()
+    signs = _signs(Canvas.blank(sizes, spacing, lattice), tissue)
+    return _receive(image, spacing, rng), canvas.labels[fine // 2 :: fine].copy(), signs
 
 
 def centres(n: int, spacing: float) -> Float[np.ndarray, " _"]:
@@ -161,6 +162,17 @@ def _tell_sides(canvas: Canvas, tissue: Tissues) -> None:
     for box in canvas.slabs(tissue.tibial):
         labels = canvas.labels[box]
         labels[(labels == 4) & (sample(tissue.across, canvas.taps, box) > SPINE_X)] = 5
+
+
+def _signs(canvas: Canvas, tissue: Tissues) -> UInt8[np.ndarray, "d w h"]:
+    bones = np.minimum(tissue.femur, tissue.tibia)
+    for box in canvas.slabs(np.minimum(bones, tissue.thinned)):
+        labels = canvas.labels[box]
+        bone = sample(bones, canvas.taps, box) < 0
+        labels[~bone & (sample(tissue.thinned, canvas.taps, box) < 0)] = 1
+        labels[bone & (sample(tissue.bare, canvas.taps, box) >= 0)] = 2
+        labels[bone & (labels == 0) & (sample(tissue.spots, canvas.taps, box) < 0)] = 3
+    return canvas.labels
 
 
 def _receive(

@@ -29,12 +29,14 @@ class Knee:
     Attributes:
         image: Raw intensities.
         labels: 1 femur, 2 femoral cartilage, 3 tibia, 4 medial and 5 lateral tibial cartilage.
+        signs: Where the signs of the disease lie, see `kellgren.phantom.severity.SIGNS`.
         affine: From voxel indices to world coordinates in mm.
         spacing: Size of a voxel along the three axes, mm.
     """
 
     image: Int16[np.ndarray, "d w h"]
     labels: UInt8[np.ndarray, "d w h"]
+    signs: UInt8[np.ndarray, "d w h"]
     affine: Float[np.ndarray, "4 4"]
     spacing: tuple[float, float, float]
 
@@ -74,8 +76,8 @@ def make_knee(
     lattice = Lattice.over((across, deep, tall), _draw_pose(grid, streams[2]))
     affine = _draw_affine(sizes, spacing, streams[2])
     tissue = tissues(lattice, shape, disease, rng=streams[3])
-    image, labels = render(tissue, lattice, sizes, spacing, rng=streams[4])
-    return Knee(image, labels, affine, spacing)
+    image, labels, signs = render(tissue, lattice, sizes, spacing, rng=streams[4])
+    return Knee(image, labels, signs, affine, spacing)
 
 
 def field_of_view(grid: tuple[int, int, int]) -> tuple[float, float, float]:

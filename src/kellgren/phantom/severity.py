@@ -15,6 +15,9 @@ from kellgren.phantom.shape import Shape
 CONTRAST = {"real": 1.0, "clear": 2.0}
 SIGN_SD = 0.32
 VESSELS = 60
+SIGNS = {"thinned_cartilage": (1,), "osteophyte": (2,), "marrow_spot": (3,)}
+"""Labels of the signs that have a place: what is left of thinned cartilage and what was there,
+outgrowth of the bone, bright places in the marrow."""
 
 Rows = Float[np.ndarray, "_ _"]
 
@@ -28,7 +31,9 @@ class Disease:
         tibial_lesions: The same of the tibia.
         femoral_spurs: Osteophytes: x, y, z, radius in mm.
         tibial_spurs: The same of the tibia.
-        spots: Bright places in the marrow: x, y, z, radius in mm, added intensity.
+        vessels: Small bright places anywhere in the marrow, with and without disease: x, y, z,
+            radius in mm, added intensity.
+        spots: Bright places in the marrow near the joint, more of them with disease; the same.
         narrowing: Loss of joint space, medial and lateral, mm.
         effusion: Thickness of the layer of fluid in the recesses, mm.
         extrusion: Displacement of the menisci, mm.
@@ -39,6 +44,7 @@ class Disease:
     tibial_lesions: Rows
     femoral_spurs: Rows
     tibial_spurs: Rows
+    vessels: Rows
     spots: Rows
     narrowing: tuple[float, float]
     effusion: float
@@ -65,7 +71,8 @@ def draw_disease(
         tibial_lesions=_lesions(1.0, 0.7 * loss, rng),
         femoral_spurs=_femoral_spurs(spurs, shape, rng),
         tibial_spurs=_tibial_spurs(spurs, shape, rng),
-        spots=np.concatenate([_vessels(shape, rng), _spots(marrow, shape, rng)]),
+        vessels=_vessels(shape, rng),
+        spots=_spots(marrow, shape, rng),
         narrowing=(1.4 * loss, 0.9 * loss * float(rng.random())),
         effusion=float(rng.gamma(2.0, 0.5)) + 3.0 * fluid,
         extrusion=float(abs(rng.normal(0, 0.6))) + 2.0 * loss,
@@ -115,7 +122,6 @@ def _spots(dose: float, shape: Shape, rng: np.random.Generator) -> Rows:
 
 
 def _vessels(shape: Shape, rng: np.random.Generator) -> Rows:
-    """Small bright places anywhere in the marrow, with and without disease."""
     count = rng.poisson(VESSELS)
     place = rng.uniform((-38, -18, -45), (38, 34, 60), (count, 3))
     return np.column_stack(

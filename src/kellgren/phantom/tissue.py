@@ -14,7 +14,7 @@ from kellgren.phantom.anatomy import (
     ramp,
     smooth_max,
 )
-from kellgren.phantom.lattice import Field, Lattice, Points
+from kellgren.phantom.lattice import LATTICE_MM, Field, Lattice, Points
 from kellgren.phantom.severity import Disease
 from kellgren.phantom.shape import Shape
 
@@ -61,6 +61,9 @@ class Tissues:
         soft: Intensity outside all of the above.
         marrow: Intensity inside the bones.
         grain: Texture of the cartilage, mean 0 and standard deviation 1.
+        bare: Both bones without their osteophytes.
+        thinned: What the cartilage was where it lost more than `anatomy.LOSS_MM`.
+        spots: Bright places in the marrow, without the vessels.
     """
 
     femur: Field
@@ -76,6 +79,9 @@ class Tissues:
     soft: Field
     marrow: Field
     grain: Field
+    bare: Field
+    thinned: Field
+    spots: Field
 
 
 def tissues(
@@ -92,7 +98,8 @@ def tissues(
     scale = shape.size * disease.growth
     point = lattice.points()
     unit = point / np.array([scale * shape.width, scale, scale], np.float32)[:, None, None, None]
-    femur, femoral, tibia, tibial = bones(lattice, unit, scale, shape, disease)
+    bone = bones(lattice, unit, scale, shape, disease)
+    femur, femoral, tibia, tibial = bone.femur, bone.femoral, bone.tibia, bone.tibial
     patella, patellar = _patella(unit, scale, femur)
     fibula = scale * ellipsoid(unit, (33.0, -16.0, -52.0), (9.0, 9.0, 40.0))
     fibula = apart(fibula, tibia, 1.5)[0]
@@ -112,6 +119,9 @@ def tissues(
         soft=AIR + np.clip(0.5 - _skin(point, shape) / 2, 0, 1) * (soft - AIR),
         marrow=_marrow(point, lattice, shape, disease, rng),
         grain=texture,
+        bare=bone.bare,
+        thinned=bone.thinned,
+        spots=_spots(point, lattice, disease),
     )
 
 
@@ -206,9 +216,19 @@ def _marrow(
 ) -> Field:
     texture = _texture(lattice.sizes, rng)
     marrow = np.float32(shape.marrow) * np.exp(np.float32(shape.grain) * texture)
-    for x, y, z, radius, added in disease.spots:
+    for x, y, z, radius, added in np.concatenate([disease.vessels, disease.spots]):
         box = lattice.around(np.array([x, y, z]), 2.5 * radius)
         near = [point[i][box] - np.float32(v) for i, v in enumerate((x, y, z))]
         away = (near[0] ** 2 + near[1] ** 2 + near[2] ** 2) / np.float32(radius**2)
         marrow[box] += np.float32(added) * np.exp(-away)
     return marrow
+
+
+def _spots(point: Points, lattice: Lattice, disease: Disease) -> Field:
+    body = np.full_like(point[0], LATTICE_MM)
+    for *place, radius, _ in disease.spots:
+        box = lattice.around(np.asarray(place), radius + LATTICE_MM)
+        near = [point[i][box] - np.float32(place[i]) for i in range(3)]
+        away = np.sqrt(near[0] ** 2 + near[1] ** 2 + near[2] ** 2) - np.float32(radius)
+        body[box] = np.minimum(body[box], away)
+    return body
