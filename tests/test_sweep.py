@@ -70,11 +70,24 @@ def test_what_is_wrong_with_a_sweep_is_named(tmp_path, text, message):
         read(tmp_path, f"[sweep]\n{text}\n")
 
 
-@pytest.mark.parametrize(("name", "variants"), [("noise", 4), ("supervision", 1)])
+@pytest.mark.parametrize(("name", "variants"), [("noise", 4), ("supervision", 1), ("size", 6)])
 def test_the_sweeps_of_the_repository_are_sound(name, variants):
     found = read_studies(ROOT / "studies" / f"{name}.toml")
     assert len(found) == variants
     assert not any(study.explain for study in found.values())
+
+
+def test_the_study_of_lambda_goes_from_single_kl_to_single_oa():
+    study = read_study(ROOT / "studies" / "lambda.toml")
+    weights = {
+        name: (study.ways[name].lambda_oa, study.ways[name].lambda_kl)
+        for name in study.supervisions[1:-1]
+    }
+    assert (study.supervisions[0], study.supervisions[-1]) == ("single_kl", "single_oa")
+    assert all(oa + kl == pytest.approx(1) for oa, kl in weights.values())
+    assert [f"lambda_{100 * oa:.0f}" for oa, _ in weights.values()] == list(weights)
+    assert len(study.seeds) >= 5
+    assert study.explain
 
 
 def test_run_carries_out_every_variant_in_a_folder_of_its_own(tmp_path, monkeypatch):
