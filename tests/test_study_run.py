@@ -63,6 +63,8 @@ def test_one_command_leads_from_nothing_to_the_page(study):
     ]
     comparisons = pd.read_csv(out / "study" / "comparisons.csv")
     assert len(comparisons) == 6
+    truth = pd.read_csv(out / "study" / "truth.csv")
+    assert set(truth["against"]) >= {"truth", "reading", "planted"}
     for table in ("table1", "table2", "table3"):
         assert (out / "study" / f"{table}.tex").exists()
 

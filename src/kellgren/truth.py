@@ -149,18 +149,28 @@ def planted_scores(found: Evidence, resamples: Resamples) -> dict[Key, TrueScore
     for measure, map_, head, sign in wide.columns:
         if map_ != "saliency" or measure not in CHANCE:
             continue
-        value, share = wide[measure, map_, head, sign], wide["share", map_, head, sign]
-        chance = float(CHANCE[measure] or share[value.notna()].mean())
-        sides = {
-            "planted": (value, chance),
-            "untrained": (value - wide[measure, "untrained", head, sign], 0.0),
-            "image_gradient": (value - wide[measure, "image_gradient", "", sign], 0.0),
-        }
-        for against, (values, at_chance) in sides.items():
-            if values.notna().any():
-                mean = _mean(values.to_numpy(dtype=np.float64), at_chance, resamples)
+        for against, (values, chance) in _sides(wide, measure, head, sign).items():
+            if not np.isnan(values).all():
+                mean = _mean(values, chance, resamples)
                 scores[against, str(head), f"{measure}_{sign}"] = mean
     return scores
+
+
+def _sides(
+    wide: pd.DataFrame, measure: str, head: str, sign: str
+) -> dict[str, tuple[Float[np.ndarray, " n"], float]]:
+    """A measure of the saliency, and how far it exceeds each control's, with what chance gives."""
+    value = wide[measure, "saliency", head, sign].to_numpy(dtype=np.float64)
+    untrained = wide[measure, "untrained", head, sign].to_numpy(dtype=np.float64)
+    edges = wide[measure, "image_gradient", "", sign].to_numpy(dtype=np.float64)
+    share = wide["share", "saliency", head, sign].to_numpy(dtype=np.float64)
+    present = share[~np.isnan(value)]
+    chance = CHANCE[measure] or (float(present.mean()) if len(present) else float("nan"))
+    return {
+        "planted": (value, chance),
+        "untrained": (value - untrained, 0.0),
+        "image_gradient": (value - edges, 0.0),
+    }
 
 
 def _mean(values: Float[np.ndarray, " n"], chance: float, resamples: Resamples) -> TrueScore:
