@@ -70,7 +70,7 @@ def test_what_is_wrong_with_a_sweep_is_named(tmp_path, text, message):
         read(tmp_path, f"[sweep]\n{text}\n")
 
 
-@pytest.mark.parametrize(("name", "variants"), [("noise", 4), ("supervision", 1), ("size", 4)])
+@pytest.mark.parametrize(("name", "variants"), [("noise", 4), ("supervision", 1), ("size", 2)])
 def test_the_sweeps_of_the_repository_are_sound(name, variants):
     found = read_studies(ROOT / "studies" / f"{name}.toml")
     assert len(found) == variants

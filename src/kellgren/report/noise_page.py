@@ -1,6 +1,6 @@
-"""The page on supervision under noisy grades, made from the kept tables of its two studies."""
+"""The page on supervision under noisy grades, made from the kept tables of its studies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -29,22 +29,52 @@ QUESTIONS = (
     ("single_kl", "oa", "auc"),
     ("single_kl", "oa", "accuracy"),
 )
+# Weight of the OA loss of each supervision of the study of lambda.
+LAMBDAS = {"single_kl": 0.0, "lambda_10": 0.1, "lambda_50": 0.5, "lambda_90": 0.9, "single_oa": 1.0}
+OF_LAMBDA = tuple(
+    (name, *key)
+    for key in (
+        ("oa", "auc"),
+        ("kl", "macro_auc"),
+        ("severity", "rho_expected"),
+        ("severity", "rho_pc1"),
+    )
+    for name in LAMBDAS
+)
+OF_SIGNS = tuple(
+    (name, head, f"{measure}_thinned_cartilage")
+    for measure in ("enrichment", "over_cartilage")
+    for head in ("oa", "kl")
+    for name in ("lambda_10", "lambda_50", "lambda_90")
+)
+SIGNS = {
+    "thinned_cartilage": "thinned cartilage",
+    "osteophyte": "osteophytes",
+    "marrow_spot": "bright spots of the marrow",
+    "any_sign": "any of them",
+}
 
 
-def noise_page(text: str, noise: pd.DataFrame, supervision: pd.DataFrame) -> str:
+def noise_page(text: str, studies: Mapping[str, pd.DataFrame]) -> str:
     """The page: a text with the places `{{name}}`, each filled with a table of that name.
 
     Args:
         text: Markdown with the places.
-        noise: `truth_methods` of the study of noise, with a column `agreement`.
-        supervision: The same of the study of supervisions.
+        studies: `truth_methods` of the studies "noise", "supervision" and "lambda", the first two
+            with a column `agreement`.
     """
+    noise, weight = studies["noise"], studies["lambda"]
     tables = {
         "ceilings": ceilings(sorted(noise["agreement"].unique(), reverse=True)),
-        "questions": questions(noise),
-        "found": told_apart(noise),
+        "questions": questions(noise, QUESTIONS, by=["agreement"]),
+        "found": told_apart(noise, by=["agreement"]),
         "readings": readings(noise),
-        "supervisions": supervisions(supervision),
+        "supervisions": supervisions(studies["supervision"]),
+        "lambda": by_lambda(weight),
+        "lambda questions": questions(weight, OF_LAMBDA, by=[]),
+        "lambda found": told_apart(weight, by=[]),
+        "signs": on_signs(weight),
+        "signs questions": questions(weight, OF_SIGNS, by=[]),
         **{f"{task} {metric}": by_agreement(noise, task, metric) for task, metric in SHOWN},
     }
     for name, table in tables.items():
@@ -82,30 +112,71 @@ def by_agreement(noise: pd.DataFrame, task: str, metric: str) -> str:
     return markdown(["supervision", *(f"agreement {a:g}" for a in agreements)], rows)
 
 
-def questions(noise: pd.DataFrame) -> str:
+def by_lambda(table: pd.DataFrame) -> str:
+    """Mean over seeds of each mixture of the losses against the truth."""
+    keys = [key for key in SHOWN if key[1] != "accuracy"]
+    parts = [_of(table, "truth", *key).set_index("model") for key in keys]
+    rows = [
+        [f"{weight:g}", name]
+        + [_mean(part.loc[name]) if name in part.index else "" for part in parts]
+        for name, weight in LAMBDAS.items()
+    ]
+    return markdown(["lambda", "supervision", *(SHOWN[key] for key in keys)], rows)
+
+
+def on_signs(table: pd.DataFrame) -> str:
+    """How saliency lies on each planted sign, and how much more so than two maps that know less."""
+    rows = []
+    for sign, title in SIGNS.items():
+        for head in ("oa", "kl"):
+            of = {
+                (against, name): _of(table, against, head, f"{name}_{sign}").set_index("model")
+                for against in ("planted", "untrained", "image_gradient")
+                for name in ("mass", "enrichment", "over_cartilage")
+            }
+            for model, row in of["planted", "mass"].iterrows():
+                knees = f"{row['n']:g} ({row['left_out']:g} without)"
+                shown = [f"{row['mean']:.4f}", f"{row['chance']:.4f}"]
+                shown += [
+                    _mean(of["planted", name].loc[model], digits=2)
+                    for name in ("enrichment", "over_cartilage")
+                ]
+                shown += [
+                    _mean(of[against, "enrichment"].loc[model], digits=2)
+                    for against in ("untrained", "image_gradient")
+                ]
+                rows.append([title, str(model), head, knees, *shown])
+    titles = ["sign", "supervision", "head", "knees", "mass", "share of the voxels", "enrichment"]
+    titles += ["over sound cartilage", "enrichment minus untrained", "minus edges of the scan"]
+    return markdown(titles, rows)
+
+
+def questions(
+    table: pd.DataFrame, asked: Sequence[tuple[str, str, str]], *, by: Sequence[str]
+) -> str:
     """Differences from the single model, against the truth, each with what it shows."""
     rows = []
-    for supervision, task, metric in QUESTIONS:
-        found = _of(noise, "truth", task, metric)
+    for supervision, task, metric in asked:
+        found = _against_truth(table, task, metric)
         for _, row in found[found["model"] == supervision].iterrows():
-            pair = f"{supervision} minus {row['reference']}"
-            rows.append([pair, SHOWN[task, metric], f"{row['agreement']:g}", *_difference(row)])
-    return markdown(["pair", "measure", "agreement", "difference", "verdict"], rows)
+            if row["reference"]:
+                rows.append([*_pair(row, task, metric, by), *_difference(row)])
+    return markdown(["pair", "measure", *by, "difference", "verdict"], rows)
 
 
-def told_apart(noise: pd.DataFrame) -> str:
+def told_apart(table: pd.DataFrame, *, by: Sequence[str]) -> str:
     """Every difference against the truth, of any supervision, whose interval leaves out 0."""
     rows, asked = [], 0
-    for (task, metric), title in SHOWN.items():
-        found = _of(noise, "truth", task, metric)
+    for task, metric in SHOWN:
+        found = _of(table, "truth", task, metric)
         for _, row in found[found["difference_low"].notna()].iterrows():
             asked += 1
             difference, what = _difference(row)
             if what in ("better", "worse"):
-                pair = f"{row['model']} minus {row['reference']}"
-                rows.append([pair, title, f"{row['agreement']:g}", difference, what])
-    table = markdown(["pair", "measure", "agreement", "difference", "verdict"], rows)
-    return f"{len(rows)} of {asked} differences of the six measures:\n\n{table}"
+                rows.append([*_pair(row, task, metric, by), difference, what])
+    counted = f"{len(rows)} of {asked} differences of the six measures"
+    titles = ["pair", "measure", *by, "difference", "verdict"]
+    return f"{counted}:\n\n{markdown(titles, rows)}" if rows else f"{counted}."
 
 
 def readings(noise: pd.DataFrame) -> str:
@@ -163,8 +234,19 @@ def _of(table: pd.DataFrame, against: str, task: str, metric: str) -> pd.DataFra
     return table.assign(**short)[rows]
 
 
-def _mean(row: "pd.Series[float]") -> str:
-    return f"{row['mean']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f})"
+def _against_truth(table: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
+    """Rows of a measure; for one of saliency the truth is what was planted."""
+    return _of(table, "truth" if (task, metric) in SHOWN else "planted", task, metric)
+
+
+def _pair(row: "pd.Series[float]", task: str, metric: str, by: Sequence[str]) -> list[str]:
+    title = SHOWN.get((task, metric), f"{metric.replace('_', ' ')}, {task} head")
+    return [f"{row['model']} minus {row['reference']}", title, *(f"{row[key]:g}" for key in by)]
+
+
+def _mean(row: "pd.Series[float]", digits: int = 3) -> str:
+    mean, low, high = (f"{row[key]:.{digits}f}" for key in ("mean", "ci_low", "ci_high"))
+    return f"{mean} ({low} to {high})"
 
 
 def _difference(row: "pd.Series[float]") -> tuple[str, str]:
