@@ -1,12 +1,13 @@
 """Keep the tables of the studies of noise, and write docs/noise.md from them.
 
 Run from the root of the repository, after `kellgren run` of any of studies/noise.toml,
-studies/supervision.toml and studies/lambda.toml:
+studies/supervision.toml, studies/size.toml and studies/lambda.toml:
 
     python benchmarks/noise_page.py results      # docs/results/*.csv, then the page
     python benchmarks/noise_page.py              # only the page and its figure
 
-Tables of a study that is not in the folder of results stay as they are.
+Tables of a study that is not in the folder of results stay as they are; a study of a sweep that has
+not been done yet is left out.
 """
 
 import sys
@@ -23,7 +24,7 @@ from kellgren.tables import write_csv
 
 DOCS = Path("docs")
 KEPT = DOCS / "results"
-STUDIES = ("noise", "supervision", "lambda")
+STUDIES = ("noise", "supervision", "size", "lambda")
 TABLES = ("truth", "truth_methods", "seeds", "comparisons")
 DIGITS = 4
 
@@ -32,7 +33,8 @@ def variants(folder: Path) -> Iterator[tuple[dict[str, float], Path]]:
     """What is swept over, such as {"agreement": 0.65}, and the folder; {} without a sweep."""
     if (folder / "study").exists():
         yield {}, folder
-    for part in sorted(folder.glob("*=*"), reverse=True):
+    for study in sorted(folder.glob("*=*/study"), reverse=True):
+        part = study.parent
         pairs = [pair.split("=") for pair in part.name.split(",")]
         yield {key.rpartition(".")[2]: float(value) for key, value in pairs}, part
 

@@ -80,7 +80,7 @@ def test_the_tutorial_on_checking_shows_what_is_really_said(tmp_path, monkeypatc
 def test_the_page_on_noise_is_what_the_kept_tables_make():
     kept = {
         study: pd.read_csv(ROOT / "docs" / "results" / f"{study}-truth_methods.csv")
-        for study in ("noise", "supervision", "lambda")
+        for study in ("noise", "supervision", "size", "lambda")
     }
     tables = {name: of.assign(reference=of["reference"].fillna("")) for name, of in kept.items()}
     text = (ROOT / "benchmarks" / "noise_page.md").read_text(encoding="utf-8")

@@ -9,6 +9,8 @@ from kellgren.analysis.noise import noise_ceiling, oa_noise, reader
 from kellgren.phantom.reader import GRADE_MIX, true_grades
 
 TEST_KNEES = 120
+NOISE_KNEES = 120  # training knees of the study of noise
+SIZE_AGREEMENT = 0.65  # agreement in the study of training size
 CEILINGS = (("oa", "auc"), ("oa", "accuracy"), ("kl", "macro_auc"), ("kl", "accuracy"))
 SHOWN = {
     ("oa", "auc"): "OA AUC",
@@ -28,6 +30,15 @@ QUESTIONS = (
     ("dual", "oa", "accuracy"),
     ("single_kl", "oa", "auc"),
     ("single_kl", "oa", "accuracy"),
+)
+OF_SIZE = (
+    ("dual", "kl", "macro_auc"),
+    ("dual", "severity", "rho_expected"),
+    ("dual", "severity", "rho_pc1"),
+    ("dual_forward", "kl", "macro_auc"),
+    ("dual_forward", "severity", "rho_expected"),
+    ("dual", "oa", "auc"),
+    ("single_kl", "oa", "auc"),
 )
 # Weight of the OA loss of each supervision of the study of lambda.
 LAMBDAS = {"single_kl": 0.0, "lambda_10": 0.1, "lambda_50": 0.5, "lambda_90": 0.9, "single_oa": 1.0}
@@ -60,22 +71,26 @@ def noise_page(text: str, studies: Mapping[str, pd.DataFrame]) -> str:
 
     Args:
         text: Markdown with the places.
-        studies: `truth_methods` of the studies "noise", "supervision" and "lambda", the first two
-            with a column `agreement`.
+        studies: `truth_methods` of the studies "noise", "supervision", "size" and "lambda", with
+            what they sweep over as columns: `agreement`, and of "size" `train`.
     """
     noise, weight = studies["noise"], studies["lambda"]
+    size = with_middle(studies["size"], noise)
     tables = {
         "ceilings": ceilings(sorted(noise["agreement"].unique(), reverse=True)),
         "questions": questions(noise, QUESTIONS, by=["agreement"]),
         "found": told_apart(noise, by=["agreement"]),
         "readings": readings(noise),
         "supervisions": supervisions(studies["supervision"]),
+        "size questions": questions(size, OF_SIZE, by=["train"]),
+        "size found": told_apart(size, by=["train"]),
         "lambda": by_lambda(weight),
         "lambda questions": questions(weight, OF_LAMBDA, by=[]),
         "lambda found": told_apart(weight, by=[]),
         "signs": on_signs(weight),
         "signs questions": questions(weight, OF_SIGNS, by=[]),
         **{f"{task} {metric}": by_agreement(noise, task, metric) for task, metric in SHOWN},
+        **{f"size {task} {metric}": by_size(size, task, metric) for task, metric in SHOWN},
     }
     for name, table in tables.items():
         text = text.replace("{{" + name + "}}", table)
@@ -110,6 +125,24 @@ def by_agreement(noise: pd.DataFrame, task: str, metric: str) -> str:
         for method, of in found.groupby("model", sort=False)
     ]
     return markdown(["supervision", *(f"agreement {a:g}" for a in agreements)], rows)
+
+
+def with_middle(size: pd.DataFrame, noise: pd.DataFrame) -> pd.DataFrame:
+    """The study of training size with the same models at the size of the study of noise."""
+    same = noise["model"].isin(size["model"]) & (noise["agreement"] == SIZE_AGREEMENT)
+    both = pd.concat([size, noise[same].assign(train=NOISE_KNEES)])
+    return both.sort_values("train", kind="stable")
+
+
+def by_size(size: pd.DataFrame, task: str, metric: str) -> str:
+    """Mean over seeds of each supervision against the truth, one column a number of knees."""
+    found = _of(size, "truth", task, metric)
+    sizes = sorted(found["train"].unique())
+    rows = [
+        [str(model), *(_mean(of[of["train"] == n].iloc[0]) for n in sizes)]
+        for model, of in found.groupby("model", sort=False)
+    ]
+    return markdown(["supervision", *(f"{n:g} training knees" for n in sizes)], rows)
 
 
 def by_lambda(table: pd.DataFrame) -> str:
