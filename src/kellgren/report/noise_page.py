@@ -148,10 +148,9 @@ def by_size(size: pd.DataFrame, task: str, metric: str) -> str:
 def by_lambda(table: pd.DataFrame) -> str:
     """Mean over seeds of each mixture of the losses against the truth."""
     keys = [key for key in SHOWN if key[1] != "accuracy"]
-    parts = [_of(table, "truth", *key).set_index("model") for key in keys]
+    parts = [_by_model(_of(table, "truth", *key)) for key in keys]
     rows = [
-        [f"{weight:g}", name]
-        + [_mean(part.loc[name]) if name in part.index else "" for part in parts]
+        [f"{weight:g}", name] + [_mean(part[name]) if name in part else "" for part in parts]
         for name, weight in LAMBDAS.items()
     ]
     return markdown(["lambda", "supervision", *(SHOWN[key] for key in keys)], rows)
@@ -163,22 +162,22 @@ def on_signs(table: pd.DataFrame) -> str:
     for sign, title in SIGNS.items():
         for head in ("oa", "kl"):
             of = {
-                (against, name): _of(table, against, head, f"{name}_{sign}").set_index("model")
+                (against, name): _by_model(_of(table, against, head, f"{name}_{sign}"))
                 for against in ("planted", "untrained", "image_gradient")
                 for name in ("mass", "enrichment", "over_cartilage")
             }
-            for model, row in of["planted", "mass"].iterrows():
+            for model, row in of["planted", "mass"].items():
                 knees = f"{row['n']:g} ({row['left_out']:g} without)"
                 shown = [f"{row['mean']:.4f}", f"{row['chance']:.4f}"]
                 shown += [
-                    _mean(of["planted", name].loc[model], digits=2)
+                    _mean(of["planted", name][model], digits=2)
                     for name in ("enrichment", "over_cartilage")
                 ]
                 shown += [
-                    _mean(of[against, "enrichment"].loc[model], digits=2)
+                    _mean(of[against, "enrichment"][model], digits=2)
                     for against in ("untrained", "image_gradient")
                 ]
-                rows.append([title, str(model), head, knees, *shown])
+                rows.append([title, model, head, knees, *shown])
     titles = ["sign", "supervision", "head", "knees", "mass", "share of the voxels", "enrichment"]
     titles += ["over sound cartilage", "enrichment minus untrained", "minus edges of the scan"]
     return markdown(titles, rows)
@@ -265,6 +264,10 @@ def _of(table: pd.DataFrame, against: str, task: str, metric: str) -> pd.DataFra
     rows = (table["against"] == against) & (table["task"] == task) & (table["metric"] == metric)
     short = {c: table[c].str.partition("-")[2] for c in ("model", "reference")}
     return table.assign(**short)[rows]
+
+
+def _by_model(table: pd.DataFrame) -> "dict[str, pd.Series[float]]":
+    return {str(row["model"]): row for _, row in table.iterrows()}
 
 
 def _against_truth(table: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
