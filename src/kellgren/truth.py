@@ -6,6 +6,7 @@ both, so what a model learned is told apart from what the noise of its reference
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -143,17 +144,17 @@ def planted_scores(found: Evidence, resamples: Resamples) -> dict[Key, TrueScore
     """
     if found.planted is None:
         return {}
-    table = found.planted.set_index(["case_id", "map", "head", "sign"])[[*CHANCE, "share"]]
-    wide = pd.DataFrame(table.unstack([1, 2, 3])).reindex(found.predictions.case_id)
+    keys, values_of = ["map", "head", "sign"], [*CHANCE, "share"]
+    wide = found.planted.pivot(index="case_id", columns=keys, values=values_of)
+    wide = wide.reindex(found.predictions.case_id)
+    saliency = found.planted[found.planted["map"] == "saliency"]
+    heads, signs = (list(map(str, saliency[key].unique())) for key in ("head", "sign"))
     scores: dict[Key, TrueScore] = {}
-    keys = wide.columns.to_frame(index=False).itertuples(index=False, name=None)
-    for measure, map_, head, sign in keys:
-        if map_ != "saliency" or measure not in CHANCE:
-            continue
+    for measure, head, sign in product(CHANCE, heads, signs):
         for against, (values, chance) in _sides(wide, measure, head, sign).items():
             if not np.isnan(values).all():
                 mean = _mean(values, chance, resamples)
-                scores[against, str(head), f"{measure}_{sign}"] = mean
+                scores[against, head, f"{measure}_{sign}"] = mean
     return scores
 
 

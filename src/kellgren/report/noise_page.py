@@ -1,7 +1,6 @@
 """The page on supervision under noisy grades, made from the kept tables of its studies."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -157,10 +156,6 @@ def by_lambda(table: pd.DataFrame) -> str:
     return markdown(["lambda", "supervision", *(SHOWN[key] for key in keys)], rows)
 
 
-def _by_model(rows: pd.DataFrame) -> dict[str, "pd.Series[Any]"]:
-    return {str(row["model"]): row for _, row in rows.iterrows()}
-
-
 def on_signs(table: pd.DataFrame) -> str:
     """How saliency lies on each planted sign, and how much more so than two maps that know less."""
     rows = []
@@ -269,6 +264,10 @@ def _of(table: pd.DataFrame, against: str, task: str, metric: str) -> pd.DataFra
     rows = (table["against"] == against) & (table["task"] == task) & (table["metric"] == metric)
     short = {c: table[c].str.partition("-")[2] for c in ("model", "reference")}
     return table.assign(**short)[rows]
+
+
+def _by_model(table: pd.DataFrame) -> "dict[str, pd.Series[float]]":
+    return {str(row["model"]): row for _, row in table.iterrows()}
 
 
 def _against_truth(table: pd.DataFrame, task: str, metric: str) -> pd.DataFrame:
