@@ -452,3 +452,17 @@ def test_a_difference_against_the_truth_says_what_it_would_have_been_against_the
     assert reading.value == pytest.approx(means["m3t-dual"] - means["m3t-single_kl"])
     lines = sum(len(group.rows) for group in table.groups)
     assert f"not adjusted for the {lines} lines" in table.caption
+
+
+def test_saliency_on_planted_signs_stands_beside_two_maps_that_know_less():
+    table = TABLES["table_s21"](made_result())
+    assert "thinned cartilage 50, osteophytes 50, marrow spots 50" in table.caption
+    row = rows_of(table, "ResNet3D")["Dual"]
+    assert [cell.text for cell in row.cells[:3]] == ["3.00", "+1.80", "+0.10"]
+    assert len(row.cells) == 9
+
+
+def test_a_study_of_patients_has_no_table_of_planted_signs():
+    result = made_result()
+    none = replace(result, truth=result.truth[result.truth["against"] == "reading"])
+    assert isinstance(TABLES["table_s21"](none), Omitted)

@@ -69,7 +69,7 @@ TOPICS: tuple[Topic, ...] = (
     Topic(
         "Against the truth",
         "truth",
-        ("table_s19", "table_s20"),
+        ("table_s19", "table_s20", "table_s21"),
         (
             "A phantom has a true severity, so what a model learned is told apart from what the"
             " noise of its reference hides.",

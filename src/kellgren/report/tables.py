@@ -20,7 +20,7 @@ from kellgren.report.probability_tables import calibration, hierarchy
 from kellgren.report.score_tables import noise, ordinal, strata
 from kellgren.report.seed_table import seeds
 from kellgren.report.table import Omitted, Table
-from kellgren.report.truth_tables import differences, truth
+from kellgren.report.truth_tables import differences, on_signs, truth
 from kellgren.study import StudyResult
 
 TABLES: dict[str, Callable[[StudyResult], Table | Omitted]] = {
@@ -49,4 +49,5 @@ TABLES: dict[str, Callable[[StudyResult], Table | Omitted]] = {
     "table_s18": attribution,
     "table_s19": truth,
     "table_s20": differences,
+    "table_s21": on_signs,
 }

@@ -36,6 +36,16 @@ SHOWN = (*PERFORMANCE, *SEVERITY)
 UNKNOWN = "the true grade is known of synthetic knees alone (truth.csv)"
 KEYS = ["model", "against", "task", "metric"]
 Lines = Mapping[tuple[Any, ...], "pd.Series[Any]"]  # of `truth_methods`, by their keys
+SIGNS = {
+    "thinned_cartilage": "Thinned cartilage",
+    "osteophyte": "Osteophytes",
+    "marrow_spot": "Marrow spots",
+}
+SIDES = {
+    "planted": ("Saliency", ""),
+    "untrained": ("− untrained", "a"),
+    "image_gradient": ("− edges", "b"),
+}
 TITLE = "Table S20. Differences against the truth, over seeds and knees"
 
 
@@ -67,6 +77,52 @@ def truth(result: StudyResult) -> Table | Omitted:
             " show that a model knows less; that noise of this kind is what patients’ grades have"
             " is an assumption.",
         ),
+    )
+
+
+def on_signs(result: StudyResult) -> Table | Omitted:
+    """How strongly the saliency of each head lies on the signs that were planted."""
+    title = "Table S21. Saliency on planted signs of disease"
+    table = result.truth[result.truth["against"].isin(SIDES)]
+    if table.empty:
+        why = "no phantom was explained, so no planted sign was looked at (planted.csv)"
+        return Omitted("table_s21", title, why)
+    return Table(
+        name="table_s21",
+        title=title,
+        caption=(
+            "Mean enrichment over the test knees that show the sign"
+            f" ({_knees(table)}), {facts.seed_words(result)}: saliency on the sign over the sign’s"
+            " share of the voxels, 1 by chance. Below a value of one seed its 95 % percentile"
+            " interval over resampled knees, not adjusted for the number of values."
+        ),
+        stub=("Backbone", "Setting", "Head"),
+        spans=tuple((name, len(SIDES)) for name in SIGNS.values()),
+        columns=tuple(Column(*side) for _ in SIGNS for side in SIDES.values()),
+        groups=by_backbone(table, {"supervision": SUPERVISIONS, "task": TASKS}, _sign_cells),
+        footnotes=(
+            "Enrichment minus that of the same network before training, knee by knee.",
+            "Enrichment minus that of the edges of the scan, which no network made.",
+        ),
+    )
+
+
+def _knees(table: pd.DataFrame) -> str:
+    of = table[table["against"] == "planted"]
+    counts = [(name, of[of["metric"] == f"enrichment_{key}"]["n"]) for key, name in SIGNS.items()]
+    return ", ".join(f"{name.lower()} {int(n.iloc[0])}" for name, n in counts if len(n))
+
+
+def _sign_cells(rows: pd.DataFrame) -> tuple[Cell, ...]:
+    return tuple(
+        measured_cell(
+            rows[(rows["metric"] == f"enrichment_{sign}") & (rows["against"] == side)],
+            bounds=("ci_low", "ci_high"),
+            digits=2,
+            signed=side != "planted",
+        )
+        for sign in SIGNS
+        for side in SIDES
     )
 
 
