@@ -106,6 +106,11 @@ def test_a_scan_is_graded_on_its_own_grid(study):
     logits = [row[f"logit_kl_{k}"] for k in range(5)]
     assert said["runs"][0]["kl"] == max(range(5), key=logits.__getitem__)
     assert abs(sum(said["mean"]["prob_kl"]) - 1) < 1e-9
+    place = said["runs"][0]["place"]
+    trained = table[table["split"] == "train"]
+    assert place["n"] == len(trained)
+    assert {one["case_id"] for one in place["nearest"]} <= set(trained["case_id"])
+    assert "higher on the severity axis than" in done.stdout
     assert (study / "answer" / "grade.png").exists()
     assert len(list((study / "answer").glob("saliency-*.nii.gz"))) == 2
 

@@ -59,4 +59,15 @@ def _line(row: dict[str, Any]) -> str:
         parts.append(f"OA from KL head {row['prob_oa_from_kl']:.3f}")
     if row["prob_oa"] is not None:
         parts.append(f"OA head {row['prob_oa']:.3f}")
-    return f"{row['run']}: " + ", ".join(parts)
+    lines = [f"{row['run']}: " + ", ".join(parts)]
+    if row.get("place") is not None:
+        lines.append(f"  {_among(row['place'])}")
+    return "\n".join(lines)
+
+
+def _among(place: dict[str, Any]) -> str:
+    near = ", ".join(f"{one['case_id']} (KL {one['kl']})" for one in place["nearest"])
+    return (
+        f"higher on the severity axis than {place['position']:.0%} of {place['n']} training knees;"
+        f" nearest by features: {near}"
+    )

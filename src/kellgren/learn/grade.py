@@ -1,6 +1,7 @@
 """The answer for one new scan: grades by one or more trained runs, and where they looked."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float
 from scipy.special import expit, softmax
 
+from kellgren.analysis.neighbours import STRANGE, Place, place_among
 from kellgren.config import BackboneSettings, ExplanationSettings, PreparationSettings
 from kellgren.faults import InputError
 from kellgren.files import write_json
@@ -21,6 +23,7 @@ from kellgren.learn.train import deterministic
 from kellgren.preparation import network_input
 from kellgren.runs import Run
 from kellgren.store import source_digest
+from kellgren.tables import Features
 from kellgren.volume import (
     Scan,
     dess_warnings,
@@ -57,6 +60,7 @@ def grade_scan(
         mirrored = side == "left" and preparation.mirror_left
         row, seen = _ask(run, scan, preparation, mirrored=mirrored, device=device)
         rows.append(row)
+        warnings += _doubts(row)
         for view in seen:
             views.append(view)
             name = f"{view.run}-{view.head}"
@@ -99,7 +103,8 @@ def _ask(
         model = load_model(run, device=device)
         image = torch.from_numpy(voxels)[None, None].to(device)
         with torch.no_grad():
-            logits = model(image).logits
+            output = model(image)
+        logits = output.logits
         stored = {task.name: task.stored(logits[task.name]).cpu().numpy() for task in tasks}
         maps = absolute_gradient(model, image, tasks, ExplanationSettings())
     spacing = grid_spacing_mm(scan, grid, crop_mm=preparation.crop_mm)
@@ -108,17 +113,33 @@ def _ask(
         saliency = gradient[0].cpu().numpy()
         peak = max(float(saliency.max()), np.finfo(np.float32).tiny)
         views.append(View(run.name, head, spacing, voxels, saliency / peak))
-    return {"run": run.name, **_probabilities(stored)}, views
+    place = _place(run, output.features.cpu().numpy()[0].astype(np.float64))
+    return {
+        "run": run.name,
+        **_probabilities(stored),
+        "place": None if place is None else asdict(place),
+    }, views
+
+
+def _place(run: Run, z: Float[np.ndarray, " f"]) -> Place | None:
+    """Where the knee lies among the training knees; None where the run came without them."""
+    if not run.features.exists():
+        return None
+    train = Features.read(run.features).of_split("train")
+    return place_among(train, z) if len(train.kl) else None
 
 
 def _probabilities(stored: dict[str, Float[np.ndarray, "1 _"]]) -> dict[str, Any]:
-    row: dict[str, Any] = {"kl": None, "prob_kl": None, "prob_oa": None, "prob_oa_from_kl": None}
+    names = ("kl", "prob_kl", "prob_oa", "prob_oa_from_kl", "heads_agree")
+    row: dict[str, Any] = dict.fromkeys(names)
     if "kl" in stored:
         prob = softmax(stored["kl"].astype(np.float64), axis=1)[0]
         row |= {"kl": int(prob.argmax()), "prob_kl": prob.tolist()}
         row["prob_oa_from_kl"] = float(expit(oa_log_odds(stored["kl"].astype(np.float64)))[0])
     if "oa" in stored:
         row["prob_oa"] = float(expit(np.float64(stored["oa"][0, 0])))
+    if len(stored) == 2:
+        row["heads_agree"] = (row["prob_oa"] >= 0.5) == (row["prob_oa_from_kl"] >= 0.5)
     return row
 
 
@@ -142,6 +163,20 @@ def _side_of(path: Path, scan: Scan, side: str | None) -> str | None:
             "find out which is right",
         )
     return side or scan.side
+
+
+def _doubts(row: dict[str, Any]) -> list[str]:
+    """What speaks against believing the answer of one run."""
+    doubts = []
+    if row["heads_agree"] is False:
+        doubts.append(f"{row['run']}: the OA head and the KL head disagree on OA")
+    place = row["place"]
+    if place is not None and place["strangeness"] >= STRANGE:
+        doubts.append(
+            f"{row['run']}: by its features this scan is further from every training knee than"
+            f" {place['strangeness']:.0%} of them are from each other: predictions are unfounded"
+        )
+    return doubts
 
 
 def _side_warnings(side: str | None) -> list[str]:
