@@ -209,7 +209,7 @@ def explain_run(place: Workplace, run: Run, cases: Sequence[Case]) -> None:
                 watch=partial(_count, advance),
             )
     if place.study.cohort.phantom is not None:
-        with _locked(run), place.stage(f"locate {run.name}", len(test)) as advance:
+        with _working(place, run.folder, f"locate {run.name}", len(test)) as advance:
             locate(
                 run,
                 store,
