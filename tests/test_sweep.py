@@ -175,7 +175,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_was_and_ends_with_the_same_bit
     half = lasting(tmp_path / "stopped")
     stamps = {name: (tmp_path / "stopped" / name).stat().st_mtime_ns for name in half}
     assert f"{other}/runs/resnet3d-single_kl-s0/weights.safetensors" not in half
-    monkeypatch.setattr(verbs, "report", lambda folder: None)
+    monkeypatch.setattr(rooms, "report", lambda folder: None)
     monkeypatch.chdir(tmp_path)
     for out in ("stopped", "whole"):
         done = CliRunner().invoke(app, ["run", "tiny.toml", "--out", out, "--device", "cpu"])
