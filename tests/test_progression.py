@@ -7,9 +7,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from statsmodels.duration.survfunc import SurvfuncRight
 
+from kellgren.analysis.geometry import spearman
 from kellgren.analysis.progression import (
     Course,
-    change_correlation,
+    change_within,
     concordance,
     course_of,
     free_of_progression,
@@ -147,13 +148,15 @@ def test_change_within_grades_is_the_correlation_of_what_grades_leave():
     course, score = made_course(n=60)
     read = course.take(course.later_kl >= 0)
     mine = score[course.later_kl >= 0]
-    plain, adjusted = change_correlation(read, mine, once(mine))
-    moved = change_correlation(read, mine + 1e-3 * read.kl, once(mine))[1]
+    adjusted = change_within(read, mine, once(mine))
+    moved = change_within(read, mine + 1e-3 * read.kl, once(mine))
     assert -1 < adjusted[0] < 1
     assert moved[0] == pytest.approx(adjusted[0], abs=0.05)
-    grade = change_correlation(read, read.kl.astype(float), once(mine))
-    assert np.isnan(grade[1][0])
-    assert not np.isnan(plain[0])
+    assert np.isnan(change_within(read, read.kl.astype(float), once(mine))[0])
+    alone = read.take(read.kl == 1)  # in one grade there is nothing to adjust for
+    score = mine[read.kl == 1]
+    plain = spearman(score, alone.later_kl - alone.kl)
+    assert change_within(alone, score, once(score))[0] == pytest.approx(plain, abs=1e-12)
 
 
 def test_a_hazard_ratio_needs_ten_progressions_and_a_score_that_varies_within_grades():
@@ -287,7 +290,7 @@ def test_runs_of_other_knees_are_refused(study):
     runs, readings = study
     text = runs[1].predictions.read_text().replace("k000,", "k999,")
     runs[1].predictions.write_text(text)
-    with pytest.raises(InputError, match="other test knees"):
+    with pytest.raises(InputError, match="the same test cases in every run"):
         progression(runs, readings, horizon=48.0, settings=AnalysisSettings(resamples=100))
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from kellgren.config import BackboneSettings, TrainingSettings, read_study
-from kellgren.engine import check_backbones, protocol_of
+from kellgren.engine import check_backbones
 from kellgren.faults import InputError
 from kellgren.learn.backbones import build_encoder
 from kellgren.learn.backbones.residual import ResidualNet, ResidualSize
@@ -420,7 +420,7 @@ def test_a_study_names_the_file_beside_it_and_says_what_it_gives(tmp_path):
     study = read_study(tmp_path / "study.toml")
     assert study.backbones["resnet3d"].weights == tmp_path / "released.pth"
     check_backbones(study)
-    assert protocol_of(study)["backbones"]["resnet3d"]["weights"] == "released.pth"
+    assert study.protocol()["backbones"]["resnet3d"]["weights"] == "released.pth"
     (tmp_path / "released.pth").unlink()
     with pytest.raises(InputError, match=r"released\.pth: found No such file"):
         check_backbones(study)

@@ -121,6 +121,12 @@ def summary(cases: Sequence[Case]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def covariates_of(cases: Sequence[Case]) -> pd.DataFrame:
+    """What results are split by: side, sex, age and site of each case."""
+    columns = ["case_id", "side", "sex", "age", "site"]
+    return pd.DataFrame([[getattr(case, c) for c in columns] for case in cases], columns=columns)
+
+
 def check_cohort(cases: Sequence[Case], where: str) -> None:
     """Refuse knees that do not fit together.
 

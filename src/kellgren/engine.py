@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import torch
 
-from kellgren.cohort import Case, read_cohort, summary, write_cohort
+from kellgren.cohort import Case, covariates_of, read_cohort, summary, write_cohort
 from kellgren.config import BackboneSettings, Study
 from kellgren.faults import InputError
 from kellgren.files import swept
@@ -270,7 +268,7 @@ def analyze_study(place: Workplace, cases: Sequence[Case]) -> StudyResult:
             name=study.name,
             cohort=summary(cases),
             covariates=covariates_of(cases),
-            protocol=protocol_of(study),
+            protocol=study.protocol(),
             truth=place.truth(),
         )
         result.write(place.folder / "study")
@@ -305,25 +303,6 @@ def run_study(place: Workplace) -> StudyResult:
     for run in place.runs():
         do_run(place, run, cases)
     return finish_study(place, cases)
-
-
-def covariates_of(cases: Sequence[Case]) -> pd.DataFrame:
-    """What results are split by: side, sex, age and site of each case."""
-    columns = ["case_id", "side", "sex", "age", "site"]
-    return pd.DataFrame([[getattr(case, c) for c in columns] for case in cases], columns=columns)
-
-
-def protocol_of(study: Study) -> dict[str, Any]:
-    """The study file with defaults filled in, without the paths of the machine it ran on."""
-    content = study.model_dump(mode="json")
-    if study.cohort.table is not None:
-        content["cohort"]["table"] = study.cohort.table.name
-    for name, settings in study.backbones.items():
-        if settings.weights is not None:
-            content["backbones"][name]["weights"] = settings.weights.name
-    if study.radiomics is not None:
-        content["radiomics"]["features"] = [path.name for path in study.radiomics.features]
-    return content
 
 
 def _place_and_note(step: Step) -> tuple[int, str]:

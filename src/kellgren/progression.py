@@ -15,7 +15,7 @@ from kellgren.analysis.geometry import sampled_spearman, spearman
 from kellgren.analysis.progression import (
     Course,
     Pairs,
-    change_correlation,
+    change_within,
     concordance,
     course_of,
     free_of_progression,
@@ -27,8 +27,7 @@ from kellgren.analysis.progression import (
 )
 from kellgren.analysis.resampling import Resamples, resample
 from kellgren.config import AnalysisSettings
-from kellgren.evidence import Evidence, Row, orders
-from kellgren.faults import InputError
+from kellgren.evidence import Evidence, Row, check_cases, orders
 from kellgren.follow_up import Reading
 from kellgren.results import RUN_KEYS
 from kellgren.runs import Run
@@ -96,14 +95,7 @@ def progression(
     """
     evidence = [Evidence.of(run) for run in runs]
     knees = evidence[0].predictions
-    for found in evidence[1:]:
-        if list(found.predictions.case_id) != list(knees.case_id):
-            raise InputError(
-                str(found.run.predictions),
-                f"other test knees than {evidence[0].run.name}",
-                "the same test knees in every run",
-                "predict the same split with every run",
-            )
+    check_cases(evidence)
     course = course_of(knees.case_id, knees.kl, readings, horizon=horizon)
     rows = np.isin(knees.case_id, course.case_id)
     looked_at = _LookedAt.of(course, settings)
@@ -192,15 +184,14 @@ def _correlations(looked_at: _LookedAt, score: Float[np.ndarray, " n"]) -> Itera
     mine, later = score[read.rows], read.course.later_kl
     samples = sampled_spearman(mine, later, read.drawn.counts)
     yield {"measure": "rho_later_kl", **_with_interval(read, spearman(mine, later), samples)}
-    mine = score[changed.rows]
+    mine, counts = score[changed.rows], changed.drawn.counts
+    change = changed.course.later_kl - changed.course.kl
+    samples = sampled_spearman(mine, change, counts)
+    yield {"measure": "rho_change", **_with_interval(changed, spearman(mine, change), samples)}
     once = np.ones((len(mine), 1), dtype=np.int64)
-    for name, value, drawn in zip(
-        ("rho_change", "rho_change_within"),
-        change_correlation(changed.course, mine, once),
-        change_correlation(changed.course, mine, changed.drawn.counts),
-        strict=True,
-    ):
-        yield {"measure": name, **_with_interval(changed, float(value[0]), drawn)}
+    within_grades = float(change_within(changed.course, mine, once)[0])
+    samples = change_within(changed.course, mine, counts)
+    yield {"measure": "rho_change_within", **_with_interval(changed, within_grades, samples)}
 
 
 def _with_interval(knees: _Knees, value: float, samples: Float[np.ndarray, " b"]) -> Row:

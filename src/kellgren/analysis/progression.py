@@ -171,13 +171,11 @@ def sampled_concordance(pairs: Pairs, score: Float[np.ndarray, " n"], counts: Co
         return np.asarray(wins / np.where(all_ > 0, all_, np.nan))
 
 
-def change_correlation(
-    course: Course, score: Float[np.ndarray, " n"], counts: Counts
-) -> tuple[Samples, Samples]:
-    """Correlation of a score with the change of grade at the horizon, plain and within grades.
+def change_within(course: Course, score: Float[np.ndarray, " n"], counts: Counts) -> Samples:
+    """Correlation of a score with the change of grade at the horizon, within baseline grades.
 
-    The plain one is Spearman's. Within: the same ranks, each less its mean among the knees of the
-    same baseline grade, so that a score that only says the baseline grade gets 0 over 0.
+    Ranks of both, each less its mean among the knees of the same baseline grade; NaN for a score
+    that only says the baseline grade.
 
     Args:
         course: Knees that were all read at the horizon.
@@ -187,9 +185,11 @@ def change_correlation(
     cases = np.arange(len(score))
     drawn = np.stack([np.repeat(cases, count) for count in counts.T])
     change = (course.later_kl - course.kl).astype(np.float64)
-    x, y = (rankdata(values[drawn], axis=1) for values in (score, change))
     grade = course.kl[drawn]
-    return _correlation(x, y), _correlation(_centred(x, grade), _centred(y, grade))
+    x, y = (_centred(rankdata(values[drawn], axis=1), grade) for values in (score, change))
+    scale = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
+    # Ranks and their means are multiples of 1 / (2 n), so that a true zero is far below this.
+    return np.asarray((x * y).sum(axis=1) / np.where(scale > 1e-9, scale, np.nan))
 
 
 def _centred(
@@ -201,13 +201,6 @@ def _centred(
         sizes = np.maximum(members.sum(axis=1), 1)
         less -= members * ((x * members).sum(axis=1) / sizes)[:, None]
     return less
-
-
-def _correlation(x: Float[np.ndarray, "b n"], y: Float[np.ndarray, "b n"]) -> Samples:
-    a, b = (values - values.mean(axis=1, keepdims=True) for values in (x, y))
-    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    # Ranks and their means are multiples of 1 / (2 n), so that a true zero is far below this.
-    return np.asarray((a * b).sum(axis=1) / np.where(scale > 1e-9, scale, np.nan))
 
 
 def hazard_ratio(course: Course, score: Float[np.ndarray, " n"]) -> tuple[float, float, float]:

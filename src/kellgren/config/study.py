@@ -106,6 +106,18 @@ class Study(Settings):
             found.append(systems.grid)
         return tuple(dict.fromkeys(found))
 
+    def protocol(self) -> dict[str, Any]:
+        """The study file with defaults filled in, without the paths of the machine it ran on."""
+        content = self.model_dump(mode="json")
+        if self.cohort.table is not None:
+            content["cohort"]["table"] = self.cohort.table.name
+        for name, settings in self.backbones.items():
+            if settings.weights is not None:
+                content["backbones"][name]["weights"] = settings.weights.name
+        if self.radiomics is not None:
+            content["radiomics"]["features"] = [path.name for path in self.radiomics.features]
+        return content
+
 
 def read_study(path: Path) -> Study:
     """Read a study file; paths inside it are relative to its folder.
