@@ -70,7 +70,11 @@ def test_what_is_done_takes_nothing_and_what_was_begun_takes_its_last_epochs(pla
     assert plan.lines[0].disk_bytes == 0
     assert plan.lines[2].seconds - plan.lines[1].seconds == 2 * COST.step_s
     assert (plan.knees_bytes, plan.knees_seconds) == (0, 0)
-    assert state_of(first, explain=True) == "partial"
+    explained = Workplace(
+        place.study.model_copy(update={"explain": True}), place.folder, place.device
+    )
+    assert state_of(first, explained.ends(first)) == "partial"
+    assert first.planted in explained.ends(first)
 
 
 def test_the_disk_that_is_counted_holds_the_study(place):

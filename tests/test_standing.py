@@ -40,7 +40,7 @@ def run(tmp_path):
 
 
 def standing(run, **more):
-    return Standing.of(run, epochs=4, explain=False, **more)
+    return Standing.of(run, [run.weights, run.predictions, run.features], epochs=4, **more)
 
 
 def test_a_run_without_a_folder_is_to_do(run):

@@ -65,6 +65,14 @@ class Workplace:
             for supervision in self.study.supervisions
         ]
 
+    def ends(self, run: Run) -> list[Path]:
+        """The files that stand when a run is done."""
+        files = [run.weights, run.predictions, run.features]
+        if self.study.explain:
+            files += [run.overlap, run.randomisation]
+            files += [run.planted] if self.study.cohort.phantom is not None else []
+        return files
+
     def radiomics_runs(self) -> list[Run]:
         """Every planned run of a radiomics system: seeds, then systems, then tasks."""
         settings = self.study.radiomics

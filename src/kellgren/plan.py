@@ -158,7 +158,7 @@ def plan_of(place: Workplace, *, probed: bool) -> Plan:
 
 def _line(place: Workplace, run: Run, knees: Knees, weights: int, *, probed: bool) -> Line:
     epochs = place.study.training.epochs
-    left, state = epochs_left(run, epochs), state_of(run, explain=place.study.explain)
+    left, state = epochs_left(run, epochs), state_of(run, place.ends(run))
     heads = len(place.study.ways[run.supervision].tasks)
     found = _probe_of(place, run) if probed and state != "done" else None
     seconds = None

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -36,13 +37,15 @@ class Standing:
     seconds_left: float | None
 
     @classmethod
-    def of(cls, run: Run, *, epochs: int, explain: bool, now: float | None = None) -> "Standing":
+    def of(
+        cls, run: Run, ends: Sequence[Path], *, epochs: int, now: float | None = None
+    ) -> "Standing":
         """The standing of a run.
 
         Args:
             run: Its folder need not exist.
+            ends: The files that stand when it is done.
             epochs: Epochs of its training.
-            explain: Whether it is explained, too.
             now: Seconds since the epoch; the time of the call where None.
 
         Raises:
@@ -50,7 +53,7 @@ class Standing:
         """
         log = log_of(run)
         left = epochs_left(run, epochs)
-        state = state_of(run, explain=explain)
+        state = state_of(run, ends)
         if state != "done" and at_work(run.folder, time.time() if now is None else now):
             state = "at work"
         pace = float(log["seconds"].median()) if len(log) else None
@@ -75,11 +78,8 @@ class Standing:
         }
 
 
-def state_of(run: Run, *, explain: bool) -> str:
-    """Whether a run is done, has begun, or is to do."""
-    ends = [run.weights, run.predictions, run.features]
-    if explain:
-        ends += [run.overlap, run.randomisation]
+def state_of(run: Run, ends: Sequence[Path]) -> str:
+    """Whether a run is done, which is when those files stand, has begun, or is to do."""
     if all(path.exists() for path in ends):
         return "done"
     return "partial" if run.log.exists() or run.weights.exists() else "to do"

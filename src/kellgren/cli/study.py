@@ -135,8 +135,8 @@ def status(study: StudyFile, out: Out = None) -> None:
     from kellgren.standing import Standing
 
     for place in workplaces_of(study, out, Device.cpu):
-        epochs, explain = place.study.training.epochs, place.study.explain
-        found = [Standing.of(run, epochs=epochs, explain=explain) for run in place.runs()]
+        epochs = place.study.training.epochs
+        found = [Standing.of(run, place.ends(run), epochs=epochs) for run in place.runs()]
         table = pd.DataFrame([standing.as_row() for standing in found])
         done = sum(standing.state == "done" for standing in found)
         page = "there" if (place.folder / "study" / "report.html").exists() else "not yet"
